@@ -1,0 +1,74 @@
+"""pytest collects every notebook under nbs/ as one test.
+
+Each runs in a process of its own, through `tools/run_notebook.py` and so through nbdev's test runner: one notebook's crash,
+threads or memory do not touch the next. `--slow` also runs the cells and tests marked slow.
+"""
+import json, os, signal, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).resolve().parent
+nbs = root/'nbs'
+timeout, slow_timeout = int(os.environ.get('DL4IA_NB_TIMEOUT', 1200)), int(os.environ.get('DL4IA_NB_TIMEOUT', 4*3600))
+
+
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='also run notebook cells and tests marked slow (and gpu cells, where there is a GPU)')
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption('--slow'): return
+    for item in items:
+        if item.get_closest_marker('slow'): item.add_marker(pytest.mark.skip(reason='slow: run with --slow'))
+
+
+def pytest_collect_file(file_path, parent):
+    if file_path.suffix != '.ipynb' or not file_path.is_relative_to(nbs): return
+    parts = file_path.relative_to(nbs).parts
+    if any(o[0] in '_.' for o in parts) or (file_path.parent/'.notest').exists(): return
+    return NotebookFile.from_parent(parent, path=file_path)
+
+
+class NotebookFile(pytest.File):
+    def collect(self): yield NotebookItem.from_parent(self, name=self.path.stem)
+
+
+class NotebookFailure(Exception): "A notebook's test failed; the message says where and why"
+
+
+class NotebookItem(pytest.Item):
+    "One notebook"
+    def runtest(self):
+        slow = self.config.getoption('--slow')
+        report = self.config._tmp_path_factory.mktemp('notebook')/'report.json'
+        cmd = [sys.executable, str(root/'tools'/'run_notebook.py'), str(self.path), '--report', str(report)] + (['--slow'] if slow else [])
+        env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), *filter(None, [os.environ.get('PYTHONPATH')])])}
+        p = subprocess.Popen(cmd, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, encoding='utf-8', errors='replace', start_new_session=True)
+        limit = slow_timeout if slow else timeout
+        try: out, why = p.communicate(timeout=limit)[0], None
+        except subprocess.TimeoutExpired:
+            _kill(p)
+            out, why = p.communicate()[0], f'did not finish in {limit} s'
+        except BaseException:
+            _kill(p)
+            raise
+        res = json.loads(report.read_text(encoding='utf-8')) if report.exists() else {}
+        if res.get('done') and why is None:
+            if not res['ok']: raise NotebookFailure(res['message'])
+            return
+        why = why or f'its process ended with status {p.returncode}'
+        where = f", in cell {res['cell']}" if 'cell' in res else ''
+        raise NotebookFailure(f'{self.path.relative_to(root).as_posix()}{where}: {why}\n' + '\n'.join(out.splitlines()[-40:]))
+
+    def repr_failure(self, excinfo, style=None):
+        return str(excinfo.value) if isinstance(excinfo.value, NotebookFailure) else super().repr_failure(excinfo, style)
+
+    def reportinfo(self): return self.path, None, self.path.relative_to(root).as_posix()
+
+
+def _kill(p):
+    "End the process `p` and its children"
+    try: os.killpg(p.pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError): p.kill()
