@@ -6,13 +6,14 @@
 __all__ = ['palette', 'set_style', 'show_image', 'show_grid', 'show_filters', 'show_feature_maps', 'show_neighbours',
            'plot_curves', 'plot_clusters', 'plot_bars', 'show_strip', 'Film', 'figure_png']
 
-# %% ../nbs/00a_plot.ipynb #23dc805d
+# %% ../nbs/00a_plot.ipynb #37d1d185
 import base64, hashlib, io, json
 import numpy as np
 import torch
 import matplotlib.pyplot as plt
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Rectangle
+from .data import photo
 
 # %% ../nbs/00a_plot.ipynb #27ebdcb4
 palette = ['#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#000000']  # Okabe & Ito, told apart by colour-blind eyes
@@ -71,14 +72,15 @@ def _axes(ax, figsize):
     "`ax`, or the axes of a new figure"
     return plt.subplots(figsize=figsize)[1] if ax is None else ax
 
-# %% ../nbs/00a_plot.ipynb #0e1f3eda
+# %% ../nbs/00a_plot.ipynb #fd2a1a6a
 def show_image(
-    image,         # C×H×W with C = 1, 2 or 3; uint8 (0..255) or float (0..1)
+    image,         # C×H×W with C = 1, 2 or 3; uint8 (0..255) or float (0..1); or the title of a photograph, 'chelsea' say
     ax=None,       # Axes to draw into, or None for a new figure
     title=None,    # Text above the image
     scale='none',  # 'none' takes values as they are, 'each' stretches them to 0..1
 ):                 # The axes
-    "Draw one `image`, without ticks"
+    "Draw one `image`, without ticks; photographs can be asked for by title"
+    if isinstance(image, str): image = photo(image)
     x = _rescale(_images(image, 'image', 3), scale, 'image')[0].transpose(1,2,0)
     h,w = x.shape[:2]
     ax = _axes(ax, (4*max(.5, min(2, w/h)), 4))
@@ -321,7 +323,7 @@ def plot_bars(
     if title is not None: ax.set_title(title)
     return ax
 
-# %% ../nbs/00a_plot.ipynb #5a2ad16c
+# %% ../nbs/00a_plot.ipynb #ec783c34
 def show_strip(
     draw,       # Function draw(step, ax=ax, **kw) that draws one step and keeps no state
     steps,      # Steps to draw
@@ -370,7 +372,7 @@ var src=[img.src].concat({json.dumps(src[1:])});
 function show(i){{bar.value=i; img.src=src[i]; num.textContent=(i+1)+"/"+src.length;}}
 function stop(){{clearInterval(timer); timer=null; but.textContent="\u25B6";}}
 bar.oninput=function(){{stop(); show(+bar.value);}};
-but.onclick=function(){{if(timer) return stop(); if(+bar.value==src.length-1) show(0); but.textContent="\u23F8";
+but.onclick=function(){{if(timer) return stop(); if(+bar.value==src.length-1) show(0); but.textContent="II";
 timer=setInterval(function(){{var i=+bar.value+1; if(i<src.length) show(i); if(i>=src.length-1) stop();}},{self.interval});}};
 }})();</script>'''
 

@@ -1,0 +1,59 @@
+"The command line: a folder with one self-contained page, clear refusals, and Ctrl-C that loses nothing that was finished"
+import json, os, re, signal, subprocess, sys, time
+import pytest
+
+def command(*args): return [sys.executable, '-c', 'from dl4ia_nbdev.tour import main; main()', *args]
+
+def run(*args, cwd, timeout=170):
+    return subprocess.run(command(*args), cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+@pytest.fixture(scope='module')
+def quick(tmp_path_factory):
+    d = tmp_path_factory.mktemp('tour')
+    res = run('--quick', '--out', 'first', cwd=d)
+    assert res.returncode == 0, res.stderr[-2000:]
+    return d, res
+
+def test_says_where_the_page_is(quick):
+    d,res = quick
+    assert str(d/'first'/'index.html') in res.stdout
+    assert [f'[{i}/6]' in res.stderr for i in range(1, 7)] == [True]*6        # a line for each stage in a log
+
+def test_page_is_self_contained(quick):
+    html = (quick[0]/'first'/'index.html').read_text(encoding='utf-8')
+    assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+    assert html.count('<img') >= 10 and all(w in html for w in ('K-means, step by step', 'DeepCluster', 'supervised', 'Seed 0'))
+    assert json.loads((quick[0]/'first'/'results.json').read_text(encoding='utf-8'))['settings']['seed'] == 0
+
+def test_encoder_can_be_used_again(quick):
+    from dl4ia_nbdev.alexnet import alexnet
+    from dl4ia_nbdev.train import load_weights
+    assert load_weights(alexnet('small', None, sobel=True), quick[0]/'first'/'encoder.safetensors')['method'] == 'DeepCluster'
+
+def test_page_in_a_browser(quick, browser):
+    from browser import examine
+    assert not examine(browser, (quick[0]/'first'/'index.html').as_uri())
+
+def test_refuses_an_existing_folder(quick):
+    d,_ = quick; before = (d/'first'/'index.html').stat().st_mtime_ns
+    res = run('--quick', '--out', 'first', cwd=d)
+    assert res.returncode == 2 and '--force' in res.stderr and 'Traceback' not in res.stderr
+    assert (d/'first'/'index.html').stat().st_mtime_ns == before
+
+def test_refuses_a_file_and_a_bad_seed(tmp_path):
+    (tmp_path/'f').write_text('x')
+    for args,word in ((('--out', 'f'), 'must be a folder'), (('--seed', '-1'), 'at least 0')):
+        res = run(*args, cwd=tmp_path)
+        assert res.returncode == 2 and word in res.stderr and 'Traceback' not in res.stderr
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals differ on Windows')
+def test_ctrl_c_keeps_what_was_finished(tmp_path):
+    p = subprocess.Popen(command('--out', 'cut'), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    page = tmp_path/'cut'/'index.html'; t = time.time()
+    while not (page.exists() and 'Neighbours, before' in page.read_text(encoding='utf-8')):
+        assert p.poll() is None and time.time() - t < 120, p.stderr.read()[-2000:] if p.poll() is not None else 'no page after two minutes'
+        time.sleep(.2)
+    p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=60)
+    html = page.read_text(encoding='utf-8')
+    assert p.returncode == 130 and str(page) in err and 'Traceback' not in err
+    assert 'K-means, step by step' in html and 'Neighbours, before' in html and 'Stopped by hand' in html
