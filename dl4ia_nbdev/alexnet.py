@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['TAPS', 'Sobel', 'AlexNet', 'alexnet', 'count_parameters', 'layer_table', 'draw_network', 'response', 'triple_order']
 
-# %% ../nbs/02_alexnet.ipynb #abe63e4b
+# %% ../nbs/02_alexnet.ipynb #0afe62ba
 import math
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from .data import _check_seed
+from .train import keep_modes
 
-# %% ../nbs/02_alexnet.ipynb #aabaf27d
+# %% ../nbs/02_alexnet.ipynb #a81b84a7
 class Sobel(nn.Module):
     "Fixed front end: images to grey, then horizontal and vertical gradients; N×C×H×W to N×2×H×W, nothing to learn (Caron et al. 2018, §4)"
     def __init__(self,
@@ -24,10 +26,11 @@ class Sobel(nn.Module):
         kx = torch.tensor([[-1., 0., 1.], [-2., 0., 2.], [-1., 0., 1.]]) / 4
         self.register_buffer('grey', grey[None, :, None, None]); self.register_buffer('kernel', torch.stack([kx, kx.T])[:, None])
     def forward(self, x):
+        "(N, C, H, W) float to (N, 2, H, W): horizontal gradient, vertical gradient"
         g = (x * self.grey).sum(1, keepdim=True)
         return F.conv2d(F.pad(g, (1, 1, 1, 1), mode='replicate'), self.kernel)
 
-# %% ../nbs/02_alexnet.ipynb #600fd997
+# %% ../nbs/02_alexnet.ipynb #bbb117d5
 TAPS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 
 class AlexNet(nn.Module):
@@ -77,20 +80,29 @@ class AlexNet(nn.Module):
         if last not in TAPS: raise ValueError(f"last must be one of {TAPS}, got {last!r}")
         if x.ndim != 4 or x.shape[1] != self.in_channels: raise ValueError(f"x must be N×{self.in_channels}×H×W, got shape {tuple(x.shape)}")
         if not x.is_floating_point(): raise TypeError(f"x must be floating point, got {x.dtype}; ImageSet.normalize makes it so")
+        w = self.conv1[0].weight
+        if x.device != w.device: raise ValueError(f"x is on {x.device}, the network on {w.device}; move one of them")
+        if x.dtype != w.dtype and not torch.is_autocast_enabled(x.device.type): raise TypeError(f"x is {x.dtype}, the network {w.dtype}; convert one of them")
         res,x = {}, self.front(x)
         for i in range(1, 6):
             name = f'conv{i}'
             try: x = res[name] = getattr(self, name)(x if i in (1, 4, 5) else self.pool(x))
-            except RuntimeError as e: raise ValueError(f"x: the input is too small, nothing is left of it at {name} ({e})") from e
+            except RuntimeError as e: raise self._too_small(e, name)
             if name == last: return res
         try: x = self.pool(x)
-        except RuntimeError as e: raise ValueError(f"x: the input is too small, nothing is left of it at pool5 ({e})") from e
+        except RuntimeError as e: raise self._too_small(e, 'pool5')
         if x.shape[2:] != (self.grid, self.grid): x = F.adaptive_avg_pool2d(x, self.grid)
         res['fc6'] = self.fc6(x.flatten(1))
         if last == 'fc7': res['fc7'] = self.fc7(res['fc6'])
         return res
-    def forward(self, x):
-        "Logits (N, n_classes), or fc7 (N, hidden) before its ReLU when there is no head"
+    def _too_small(self, e, name):
+        "A clearer error where nothing is left of the map, else the error as it came"
+        small = any(s in str(e) for s in ('too small', 'Kernel size', "greater than actual input size"))
+        return ValueError(f"x: the input is too small, nothing is left of it at {name} ({e})") if small else e
+    def forward(self,
+        x:Tensor, # (N, in_channels, H, W) float
+    )->Tensor:    # (N, n_classes) or (N, hidden)
+        "Logits, or fc7 before its ReLU when there is no head"
         h = self.taps(x)['fc7']
         return h if self.head is None else self.head(F.relu(h))
 
@@ -106,6 +118,7 @@ def alexnet(
 )->AlexNet:
     "An AlexNet by name; raises `ValueError` for a variant that does not exist"
     if variant not in _VARIANTS: raise ValueError(f"variant must be one of {list(_VARIANTS)}, got {variant!r}")
+    if seed is not None: _check_seed(seed)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None: torch.manual_seed(seed)
         return AlexNet(n_classes, **(_VARIANTS[variant] | kwargs))
@@ -116,18 +129,15 @@ def count_parameters(
     "Trainable parameters"
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-# %% ../nbs/02_alexnet.ipynb #77591497
+# %% ../nbs/02_alexnet.ipynb #0875336d
 def layer_table(
     net:AlexNet,         # The network
     size:int|tuple=224,  # Side of the input in pixels, or (height, width)
 )->list:                 # One dict a layer: layer, channels, height, width, kernel, stride, parameters
     "What each layer makes of an input of that size, read from the module itself"
     h,w = (size, size) if isinstance(size, int) else size
-    mode = net.training; net.eval()
-    dev = next(net.parameters()).device
-    try:
-        with torch.no_grad(): outs = net.taps(torch.zeros(1, net.in_channels, h, w, device=dev))
-    finally: net.train(mode)
+    p = next(net.parameters())
+    with keep_modes(net), torch.no_grad(): outs = net.eval().taps(torch.zeros(1, net.in_channels, h, w, device=p.device, dtype=p.dtype))
     rows = [dict(layer='input', channels=net.in_channels, height=h, width=w, kernel=None, stride=None, parameters=0)]
     for name,o in outs.items():
         m = getattr(net, name); conv = m[0] if isinstance(m[0], nn.Conv2d) else None
@@ -168,13 +178,15 @@ def response(
     if maps.ndim != 4: raise ValueError(f"maps must be N×C×H×W, got shape {tuple(maps.shape)}")
     return maps.sum((2, 3))
 
-# %% ../nbs/02_alexnet.ipynb #1e52a7b2
+# %% ../nbs/02_alexnet.ipynb #8c4c3a77
 def triple_order(
     X:Tensor,  # (n, …) images or features, flattened; Euclidean distance
     y:Tensor,  # (n,) integer kinds
 )->float:      # Share of triples with d(a, b) < d(a, c); ties count one half
     "Over all triples (a and b of one kind, c of another): how often is the pair of one kind the closer one? Chance is 0.5; raises `ValueError` when there is no such triple"
+    X,y = torch.as_tensor(X), torch.as_tensor(y)
     if len(X) != len(y): raise ValueError(f"X and y must have the same length, got {len(X)} and {len(y)}")
+    if not torch.isfinite(X).all(): raise ValueError(f"X must be finite, got NaN or infinity in {int((~torch.isfinite(X.flatten(1))).any(1).sum())} row(s)")
     X = X.flatten(1).float(); X = X - X.mean(0)
     wins = total = 0.
     for a in range(len(X)):

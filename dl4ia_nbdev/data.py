@@ -6,8 +6,8 @@
 __all__ = ['PHOTO_TITLES', 'IMAGE_SUFFIXES', 'photo', 'photos', 'ImageSet', 'open_image', 'photo_tiles', 'photo_patches', 'patch',
            'photo_crops', 'digits', 'cache_dir', 'dataset']
 
-# %% ../nbs/00_data.ipynb #fa4d9e38
-import contextlib, io, json, os, urllib.error, warnings
+# %% ../nbs/00_data.ipynb #9171c85e
+import contextlib, io, json, math, os, tempfile, urllib.error, warnings, zipfile
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-# %% ../nbs/00_data.ipynb #ad2ccca7
-_NASA, _CC0, _CCBY = 'public domain (NASA)', 'CC0 1.0', 'CC BY 2.0'
+# %% ../nbs/00_data.ipynb #d8e8fe6e
+_PD, _CC0, _CCBY = 'public domain', 'CC0 1.0', 'CC BY 2.0'
 _PHOTOS = {  # title: (what it shows, who made it, licence as stated by the wheel that carries it)
-    'astronaut': ('Eileen Collins', 'NASA', _NASA),
+    'astronaut': ('Eileen Collins', 'NASA', _PD),
     'chelsea': ('Chelsea the cat', 'Stéfan van der Walt', _CC0),
     'coffee': ('a cup of coffee', 'Rachel Michetti', _CC0),
-    'rocket': ('Falcon 9 with DSCOVR on its pad', 'SpaceX', 'public domain (SpaceX)'),
-    'hubble': ('Hubble eXtreme Deep Field', 'NASA, ESA', _NASA),
+    'rocket': ('Falcon 9 with DSCOVR on its pad', 'SpaceX', _PD),
+    'hubble': ('Hubble eXtreme Deep Field', 'NASA, ESA', _PD),
     'immunohistochemistry': ('colonic glands, IHC stain', 'CMMI', 'no known copyright restrictions'),
     'retina': ('fundus of a left eye', 'Mikael Häggström', _CC0),
-    'motorcycle': ('left view of a stereo pair', 'Middlebury 2014 stereo benchmark (Scharstein et al. 2014)', 'free for research, cite the paper'),
-    'china': ('Summer Palace, Beijing', 'danielbuechele (flickr)', _CCBY),
-    'flower': ('a dahlia', 'vultilion (flickr)', _CCBY)}
+    'motorcycle': ('left view of a stereo pair', 'Middlebury 2014 stereo benchmark', 'none stated; cite Scharstein et al. 2014'),
+    'china': ('Summer Palace, Beijing', 'danielbuechele on flickr', _CCBY),
+    'flower': ('a dahlia', 'vultilion on flickr', _CCBY)}
 PHOTO_TITLES = list(_PHOTOS)
 
 @lru_cache(maxsize=None)
@@ -59,29 +59,55 @@ def photos()->dict: # title -> dict(image (3, H, W) uint8, shows, author, licenc
     res['motorcycle']['right_eye'] = photo('motorcycle', eye='right')
     return res
 
-# %% ../nbs/00_data.ipynb #26342780
+# %% ../nbs/00_data.ipynb #0ebd5840
 def _describe(x):
     "A few words that say what came, for error messages"
     if isinstance(x, (np.ndarray, Tensor)): return f"{type(x).__name__} of shape {tuple(x.shape)} and dtype {x.dtype}"
     return f"{type(x).__name__} {x!r}"[:120]
 
+def _check_n(n, name='n'):
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1: raise ValueError(f"{name} must be a whole number of at least 1, got {n!r}")
+
+def _check_seed(seed, name='seed'):
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63: raise ValueError(f"{name} must be a whole number of at least 0 and below 2**63, got {seed!r}")
+
+def _atomic(path, write):
+    "Call `write(temporary path)` in the folder of `path`, then move the result to `path`; the old file stays whole until then"
+    path = Path(path).expanduser()
+    if path.is_dir(): raise IsADirectoryError(f"path must be a file, got the folder {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd,tmp = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix=path.suffix); os.close(fd)
+    mask = os.umask(0); os.umask(mask)
+    try: write(tmp); os.chmod(tmp, 0o666 & ~mask); os.replace(tmp, path)
+    finally:
+        if os.path.exists(tmp): os.unlink(tmp)
+    return path
+
 def _to_uint8(images, name='images'):
     "Check `images` and bring them to a uint8 tensor N×C×H×W without copying where that is possible"
-    if isinstance(images, Tensor): x = images.detach()
-    elif isinstance(images, np.ndarray): 
-        if images.dtype.kind not in 'uifb': raise TypeError(f"{name} must be numbers, got {_describe(images)}")
-        x = torch.from_numpy(images if images.flags.writeable else images.copy())
+    if isinstance(images, Tensor): x = images.detach().cpu()
+    elif isinstance(images, np.ndarray):
+        if images.dtype.kind not in 'uifb': raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}")
+        if images.dtype.kind == 'b': raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}; multiply a mask by 255")
+        if images.dtype != np.uint8: images = np.ascontiguousarray(images, np.float64 if images.dtype.kind == 'f' else np.int64)
+        elif any(s < 0 for s in images.strides): images = images.copy()
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='.*not writable.*')      # nothing here writes into the pixels
+            x = torch.from_numpy(images)
     elif isinstance(images, (list, tuple)) and len(images) and all(isinstance(o, (np.ndarray, Tensor)) for o in images):
         shapes = {tuple(o.shape) for o in images}
         if len(shapes) > 1: raise ValueError(f"{name} must all have one shape to be stacked, got {sorted(shapes)[:4]}; resize them first")
         x = torch.stack([torch.as_tensor(o) for o in images])
     else: raise TypeError(f"{name} must be a numpy array, a tensor or a list of them, got {_describe(images)}")
+    if x.dtype == torch.bool: raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}; multiply a mask by 255")
+    if x.ndim == 3 and (x.shape[0] in (1, 3, 4) or x.shape[2] in (3, 4)):
+        raise ValueError(f"{name} of shape {tuple(x.shape)} looks like one image; add an axis for the batch (images[None]), or one for the channel (images[:, None])")
     if x.ndim == 3: x = x[:, None]                                            # N×H×W: grey
     if x.ndim != 4: raise ValueError(f"{name} must have rank 4 (N×C×H×W or N×H×W×C) or 3 (N×H×W), got shape {tuple(x.shape)}")
     if len(x) == 0: raise ValueError(f"{name} is empty: at least one image is wanted, got shape {tuple(x.shape)}")
     if x.shape[1] not in (1, 2, 3, 4) and x.shape[3] in (1, 3, 4): x = x.permute(0, 3, 1, 2)
-    if x.shape[2] * x.shape[3] == 0: raise ValueError(f"{name} must have pixels, got shape {tuple(x.shape)}")
-    if x.dtype == torch.uint8: return x.contiguous() if not isinstance(images, np.memmap) else x
+    if x.shape[1] * x.shape[2] * x.shape[3] == 0: raise ValueError(f"{name} must have pixels, got shape {tuple(x.shape)}")
+    if x.dtype == torch.uint8: return x                                       # a memory map stays one
     if x.is_complex(): raise TypeError(f"{name} must be real numbers, got {x.dtype}")
     if x.is_floating_point():
         if not torch.isfinite(x).all():
@@ -90,19 +116,35 @@ def _to_uint8(images, name='images'):
         lo,hi = x.min().item(), x.max().item()
         if lo < 0 or hi > 1: raise ValueError(f"{name} as floats must lie in [0, 1], got [{lo:.3g}, {hi:.3g}]; for 0…255 pass uint8")
         return (x * 255).round().to(torch.uint8).contiguous()
-    lo,hi = int(x.min()), int(x.max())
+    x = x.long(); lo,hi = int(x.min()), int(x.max())
     if lo < 0 or hi > 255: raise ValueError(f"{name} as integers must lie in 0…255, got {lo}…{hi}")
     return x.to(torch.uint8).contiguous()
 
 def _to_labels(labels, n, name='labels'):
     "Check `labels` and bring them to an int64 tensor of length `n`"
-    y = torch.as_tensor(labels)
+    if not isinstance(labels, Tensor):
+        labels = np.asarray(labels)
+        if labels.dtype.kind not in 'iu': raise TypeError(f"{name} must be integers, got {labels.dtype}")
+        labels = np.ascontiguousarray(labels, np.int64)
+    y = torch.as_tensor(labels).cpu()
     if y.ndim != 1 or len(y) != n: raise ValueError(f"{name} must be 1-d with one entry an image ({n}), got shape {tuple(y.shape)}")
-    if y.is_floating_point() or y.is_complex(): raise TypeError(f"{name} must be integers, got {y.dtype}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool: raise TypeError(f"{name} must be integers, got {y.dtype}")
     if len(y) and y.min() < 0: raise ValueError(f"{name} must be 0 or more, got {int(y.min())}")
     return y.long()
 
-# %% ../nbs/00_data.ipynb #3b1bce38
+def _index(i, n, name):
+    "An index as a tensor of positions: integers as they are, a boolean mask of length `n` as the places where it is true"
+    i = torch.as_tensor(i).cpu()
+    if i.ndim != 1: raise IndexError(f"{name} must be 1-d, got shape {tuple(i.shape)}")
+    if i.dtype == torch.bool:
+        if len(i) != n: raise IndexError(f"{name}: a boolean index must have length {n}, got {len(i)}")
+        return i.nonzero().flatten()
+    if not len(i): return i.long()
+    if i.is_floating_point() or i.is_complex(): raise TypeError(f"{name} must be integers or booleans, got {i.dtype}")
+    if int(i.max()) >= n or int(i.min()) < -n: raise IndexError(f"{name} must lie in -{n}…{n - 1}, got {int(i.min())}…{int(i.max())}")
+    return i.long()
+
+# %% ../nbs/00_data.ipynb #9187a69e
 class ImageSet:
     "Images as bytes, N×C×H×W, with optional labels, class names, source, licence and normalisation"
     def __init__(self,
@@ -126,7 +168,8 @@ class ImageSet:
         self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten() for o in (mean, std))
         for k,o in (('mean', self._mean), ('std', self._std)):
             if o is not None and len(o) != self.images.shape[1]: raise ValueError(f"{k} must have one entry a channel ({self.images.shape[1]}), got {len(o)}")
-        if self._std is not None and (self._std <= 0).any(): raise ValueError(f"std must be positive, got {self._std.tolist()}")
+        if self._mean is not None and not torch.isfinite(self._mean).all(): raise ValueError(f"mean must be finite, got {self._mean.tolist()}")
+        if self._std is not None and not ((self._std > 0) & torch.isfinite(self._std)).all(): raise ValueError(f"std must be positive, got {self._std.tolist()}")
 
     def __len__(self): return len(self.images)
     @property
@@ -149,12 +192,9 @@ class ImageSet:
         i,  # int: one image; slice, list, index or boolean array: an `ImageSet`
     ):
         "An int gives the image (C, H, W) uint8; anything else a smaller `ImageSet` with the same normalisation"
-        if isinstance(i, (int, np.integer)): return self.images[i]
+        if isinstance(i, (int, np.integer)) and not isinstance(i, bool): return self.images[i]
         self.mean  # fix the normalisation before cutting, so that parts share it
-        if not isinstance(i, slice):
-            i = torch.as_tensor(i)
-            if i.dtype == torch.bool and i.shape != (len(self),): raise IndexError(f"a boolean index must have length {len(self)}, got {tuple(i.shape)}")
-            if i.dtype != torch.bool: i = i.long()
+        if not isinstance(i, slice): i = _index(i, len(self), 'index')
         return self._like(self.images[i], None if self.labels is None else self.labels[i])
 
     def only(self,
@@ -171,6 +211,7 @@ class ImageSet:
         seed:int=0,          # Same seed, same split
     )->tuple:                # (first, second), disjoint
         "Two disjoint random parts, each class divided alike where there are labels"
+        _check_seed(seed)
         if not 0 < fraction < 1: raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
         g = torch.Generator().manual_seed(seed)
         groups = [torch.arange(len(self))] if self.labels is None else [(self.labels == c).nonzero().flatten() for c in self.labels.unique()]
@@ -236,9 +277,9 @@ class ImageSet:
         drop_last:bool=False,   # Leave out a last batch that is not full?
     ): # yields (x (B, C, H, W), y (B,) int64 or None)
         "Batches in order, shuffled, or in the order given"
-        if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        _check_n(batch_size, 'batch_size'); _check_seed(seed)
         if order is None: order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)) if shuffle else None
-        else: order = torch.as_tensor(order).long()
+        else: order = _index(order, len(self), 'order')
         n = len(self) if order is None else len(order)
         for i in range(0, n - (n % batch_size if drop_last else 0), batch_size):
             ix = slice(i, i + batch_size) if order is None else order[i:i + batch_size]
@@ -249,11 +290,13 @@ class ImageSet:
         path,  # A folder; made if needed
     )->Path:   # The folder
         "Write `images.npy` and `set.json`, from which `ImageSet.load` memory-maps"
-        path = Path(path); path.mkdir(parents=True, exist_ok=True)
-        np.save(path/'images.npy', self.images.numpy())
+        path = Path(path).expanduser(); path.mkdir(parents=True, exist_ok=True)
+        def write(tmp):
+            with open(tmp, 'wb') as f: np.save(f, self.images.numpy())
+        _atomic(path/'images.npy', write)          # never over pixels that may be this set's own memory map
         meta = dict(labels=None if self.labels is None else self.labels.tolist(), class_names=self.class_names, name=self.name,
                     source=self.source, licence=self.licence, mean=self.mean.tolist(), std=self.std.tolist())
-        (path/'set.json').write_text(json.dumps(meta), encoding='utf-8')
+        _atomic(path/'set.json', lambda tmp: Path(tmp).write_text(json.dumps(meta), encoding='utf-8'))
         return path
     @classmethod
     def load(cls,
@@ -261,11 +304,14 @@ class ImageSet:
         memmap:bool=True,  # Leave the pixels on disk and read what is used?
     )->'ImageSet':
         "An `ImageSet` from disk; raises `FileNotFoundError` when the folder is not one that `save` wrote"
-        path = Path(path)
+        path = Path(path).expanduser()
         for f in ('images.npy', 'set.json'):
             if not (path/f).exists(): raise FileNotFoundError(f"path: {path} holds no {f}; it must be a folder written by ImageSet.save")
-        meta = json.loads((path/'set.json').read_text(encoding='utf-8'))
-        return cls(np.load(path/'images.npy', mmap_mode='c' if memmap else None), meta.pop('labels'), **meta)
+        try:
+            meta = json.loads((path/'set.json').read_text(encoding='utf-8')); labels = meta.pop('labels')
+            x = np.load(path/'images.npy', mmap_mode='c' if memmap else None, allow_pickle=False)
+        except (ValueError, KeyError, AttributeError, EOFError) as e: raise ValueError(f"path: {path} was not written by ImageSet.save, or is damaged ({e!r})") from e
+        return cls(x, labels, **meta)
     @classmethod
     def from_arrays(cls,
         images,            # Array or tensor N×C×H×W, N×H×W×C or N×H×W; uint8, or floats in [0, 1]
@@ -277,7 +323,7 @@ class ImageSet:
         return cls(images, labels, class_names, **kwargs)
     @classmethod
     def from_folder(cls,
-        path,                   # Folder of images; its subfolders, if they hold images, are the classes
+        path,                   # Folder of images; its direct subfolders, if all images lie in them, are the classes
         size:int|None=None,     # Side in pixels: short side resized to it, centre cut out. None: all images must agree
         on_error:str='raise',   # 'raise' at the first broken image, or 'skip' it and list it in `skipped`
         channels:int=3,         # 3: RGB, 1: grey
@@ -286,19 +332,29 @@ class ImageSet:
         "All images below a folder, in sorted order, as one set"
         return _from_folder(cls, path, size, on_error, channels, **kwargs)
 
-# %% ../nbs/00_data.ipynb #8005c10e
+# %% ../nbs/00_data.ipynb #6970d533
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
 
 def _resize_crop(im, size):
-    "Short side to `size`, centre `size`×`size` cut out (PIL image)"
+    "Short side to `size`, centre `size`×`size` cut out (PIL image with full colour or grey values)"
     w,h = im.size; s = size / min(w, h)
     if s != 1: im = im.resize((max(size, round(w*s)), max(size, round(h*s))), Image.Resampling.BICUBIC)
     w,h = im.size; l,t = (w - size)//2, (h - size)//2
     return im.crop((l, t, l + size, t + size))
 
-def _pil_tensor(im, channels):
+def _full_colour(im, channels):
+    "PIL image to RGB or grey; what is transparent becomes white"
+    if im.mode in ('RGBA', 'LA', 'PA') or 'transparency' in im.info:
+        im = im.convert('RGBA'); white = Image.new('RGBA', im.size, (255, 255, 255, 255)); white.alpha_composite(im); im = white
+    return im.convert('RGB' if channels == 3 else 'L')
+
+def _check_reading(size, channels):
+    if channels not in (1, 3): raise ValueError(f"channels must be 1 or 3, got {channels!r}")
+    if size is not None: _check_n(size, 'size')
+
+def _pil_tensor(im):
     "PIL image to uint8 C×H×W"
-    a = np.asarray(im.convert('RGB' if channels == 3 else 'L'))
+    a = np.asarray(im)
     return torch.from_numpy(a.copy() if a.ndim == 3 else a[..., None].copy()).permute(2, 0, 1).contiguous()
 
 def open_image(
@@ -307,27 +363,30 @@ def open_image(
     channels:int=3,      # 3: RGB, 1: grey
 )->Tensor:               # (channels, H, W) uint8
     "An image file as bytes, upright; raises `FileNotFoundError`, or `ValueError` naming a file that is no readable image"
-    if channels not in (1, 3): raise ValueError(f"channels must be 1 or 3, got {channels}")
-    if size is not None and size < 1: raise ValueError(f"size must be at least 1 pixel, got {size}")
-    path = Path(path)
+    _check_reading(size, channels)
+    path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"path: there is no file {path}")
     try:
         with Image.open(path) as im:
             im = ImageOps.exif_transpose(im)
             if im.mode.startswith('I') or im.mode == 'F': raise ValueError(f"{im.mode} pixels (16 bits or more) are not supported; save it with 8 bits a channel")
-            return _pil_tensor(_resize_crop(im, size) if size else im, channels)
+            im = _full_colour(im, channels)
+            return _pil_tensor(_resize_crop(im, size) if size else im)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise ValueError(f"path: {path} is not an image that can be read ({e})") from e
 
 def _from_folder(cls, path, size, on_error, channels, **kw):
     if on_error not in ('raise', 'skip'): raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-    path = Path(path)
+    _check_reading(size, channels)
+    path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"path: there is no folder {path}")
     if not path.is_dir(): raise NotADirectoryError(f"path must be a folder, got the file {path}")
-    files = sorted(f for f in path.rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file() and not f.name.startswith('.'))
+    hidden = lambda f: any(p.startswith('.') or p == '__MACOSX' for p in f.relative_to(path).parts)
+    files = sorted(f for f in path.rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file() and not hidden(f))
     if not files: raise ValueError(f"path: no image (*{', *'.join(sorted(IMAGE_SUFFIXES))}) in or below {path}")
     tops = [f.relative_to(path).parts[0] if len(f.relative_to(path).parts) > 1 else None for f in files]
     classes = sorted({t for t in tops if t is not None}) if None not in tops else None
+    if classes is None and any(tops): warnings.warn(f"{path} holds images beside folders of images; all are taken as unlabelled")
     xs,ys,skipped = [],[],[]
     for f,t in zip(files, tops):
         try: x = open_image(f, size, channels)
@@ -343,10 +402,7 @@ def _from_folder(cls, path, size, on_error, channels, **kw):
     res.skipped = skipped
     return res
 
-# %% ../nbs/00_data.ipynb #c5aca9a1
-def _check_n(n, name='n'):
-    if not isinstance(n, (int, np.integer)) or n < 1: raise ValueError(f"{name} must be a whole number of at least 1, got {n!r}")
-
+# %% ../nbs/00_data.ipynb #0ed6d115
 def photo_tiles(
     title:str,      # One of `PHOTO_TITLES`
     size:int,       # Side of the patches that must fit, pixels
@@ -388,7 +444,7 @@ def photo_patches(
     margin:int=4,        # Pixels between any training and any test patch
 )->ImageSet:             # labels: the photograph, class_names: `PHOTO_TITLES`
     "Square patches of the ten photographs, labelled by the photograph they come from"
-    _check_n(n)
+    _check_n(n); _check_seed(seed)
     if n < 10: raise ValueError(f"n must be at least 10, one for each photograph, got {n}")
     xs,ys = [],[]
     for i,t in enumerate(PHOTO_TITLES):
@@ -406,17 +462,18 @@ def patch(
     seed:int=0,         # Which one
 )->Tensor:              # (3, size, size) uint8
     "One patch of a photograph, by its title"
+    _check_seed(seed)
     a,b,c,d = next(_patch_boxes(title, size, 1, split, seed, 4))
     return photo(title)[:, a:c, b:d]
 
-# %% ../nbs/00_data.ipynb #31659407
+# %% ../nbs/00_data.ipynb #2095de9c
 def photo_crops(
     size:int=128,       # Side of a crop, pixels
     n:int=6,            # Crops of each photograph
     seed:int=0,         # Same seed, same crops
 )->ImageSet:            # 10·n crops, labels: the photograph
     "Crops of each photograph that do not overlap one another, on a grid with a random offset"
-    _check_n(size, 'size'); _check_n(n)
+    _check_n(size, 'size'); _check_n(n); _check_seed(seed)
     xs,ys = [],[]
     for i,t in enumerate(PHOTO_TITLES):
         im = photo(t); _,h,w = im.shape; rng = np.random.default_rng([seed, i, 7])
@@ -437,10 +494,11 @@ def digits(
     from sklearn.datasets import load_digits
     if split not in ('all', 'train', 'test'): raise ValueError(f"split must be 'all', 'train' or 'test', got {split!r}")
     d = load_digits(); x = (d.images / 16 * 255).round().astype(np.uint8)
-    s = ImageSet(x, d.target, [str(i) for i in range(10)], name=f'digits ({split})', source='UCI optical digits, scikit-learn wheel', licence='CC BY 4.0')
+    first = x[:1297, None] / 255                              # normalised as the training part is
+    s = ImageSet(x, d.target, [str(i) for i in range(10)], name=f'digits ({split})', source='UCI optical digits, scikit-learn wheel', licence='CC BY 4.0', mean=[first.mean()], std=[first.std()])
     return s if split == 'all' else s[:1297] if split == 'train' else s[1297:]
 
-# %% ../nbs/00_data.ipynb #f3f20a3a
+# %% ../nbs/00_data.ipynb #1a94befb
 _DATASETS = dict(  # torchvision class, its splits, packed files, mean, std, source, licence
     cifar10=dict(tv='CIFAR10', splits=dict(train=dict(train=True), test=dict(train=False)), packed='cifar10_{}_jpeg.npz',
         mean=(.4914, .4822, .4465), std=(.2470, .2435, .2616), source='Krizhevsky 2009', licence='none stated; cite Krizhevsky 2009'),
@@ -453,7 +511,7 @@ _DATASETS = dict(  # torchvision class, its splits, packed files, mean, std, sou
     imagenette=dict(tv='Imagenette', splits=dict(train=dict(split='train'), test=dict(split='val')), packed='imagenette224_{}_jpeg.npz', size=224,
         mean=(.485, .456, .406), std=(.229, .224, .225), source='fast.ai, a subset of ImageNet', licence='ImageNet terms: non-commercial research and education'),
     clothing=dict(tv=None, splits=dict(train={}, test={}), packed='clothing128_{}_jpeg.npz', size=128,
-        mean=None, std=None, source='clothing-dataset-small (A. Grigorev)', licence='CC0 1.0'),
+        mean=(.538, .459, .442), std=(.256, .246, .234), source='clothing-dataset-small (A. Grigorev)', licence='CC0 1.0'),
     imagenet_samples=dict(tv=None, splits=dict(train={}), packed='imagenet_samples_1000_jpeg.npz', size=224,
         mean=(.485, .456, .406), std=(.229, .224, .225), source='imagenet-sample-images', licence='ImageNet terms: non-commercial research and education'))
 
@@ -473,7 +531,7 @@ def _read_packed(path, split, n, size):
     y = y[:n]; xs = []
     for i in range(len(y)):
         im = Image.open(io.BytesIO(d[o[i]:o[i+1]].tobytes()))
-        xs.append(np.asarray((_resize_crop(im, size) if size else im).convert('RGB')))
+        im = im.convert('RGB'); xs.append(np.asarray(_resize_crop(im, size) if size else im))
     return np.stack(xs), y.astype(np.int64), [str(s) for s in names]
 
 def _read_torchvision(spec, split, root, download, n, size):
@@ -494,10 +552,11 @@ def dataset(
     name:str,            # 'cifar10', 'stl10', 'mnist', 'fashion_mnist', 'imagenette'; packed only: 'clothing', 'imagenet_samples'
     split:str='train',   # 'train' or 'test' ('unlabeled' for STL-10)
     n:int|None=None,     # Only the first `n` images
-    size:int|None=None,  # Side in pixels for sets whose images differ in size; None: the set's usual one
+    size:int|None=None,  # Side in pixels, short side resized and centre cut out; None: the set's usual one
     download:bool=True,  # Let torchvision download what is in neither folder?
 )->ImageSet:
     "A data set by name: from `$DL4IA_DATA`, the user's cache or a download, in this order; raises `FileNotFoundError` or `ConnectionError` saying where it looked"
+    if not isinstance(name, str): raise TypeError(f"name must be a string, got {_describe(name)}")
     key = name.lower().replace('-', '').replace('_', '')
     key = {k.replace('_', ''): k for k in _DATASETS}.get(key)
     if key is None: raise ValueError(f"name must be one of {list(_DATASETS)}, got {name!r}")
@@ -505,13 +564,16 @@ def dataset(
     if split == 'val' and 'val' not in spec['splits']: split = 'test'
     if split not in spec['splits']: raise ValueError(f"split of {key!r} must be one of {list(spec['splits'])}, got {split!r}")
     if n is not None: _check_n(n)
-    size = size or spec.get('size'); got = None
-    folders = [Path(os.environ['DL4IA_DATA'])] if os.environ.get('DL4IA_DATA') else []
+    if size is not None: _check_n(size, 'size')
+    asked = size; size = size or spec.get('size'); got = None
+    folders = [Path(os.environ['DL4IA_DATA']).expanduser()] if os.environ.get('DL4IA_DATA') else []
     folders.append(cache_dir())
     for folder in folders:
         for s in (split, 'val') if split == 'test' else (split,):
             f = folder/spec['packed'].format(s)
-            if got is None and f.exists(): got = _read_packed(f, split, n, size)
+            if got is None and f.exists():
+                try: got = _read_packed(f, split, n, size)
+                except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e: raise ValueError(f"dataset({name!r}): {f} is damaged or is not the packed form of it ({e!r})") from e
         if got is None and spec['tv'] and folder.is_dir():
             with contextlib.suppress(RuntimeError, FileNotFoundError): got = _read_torchvision(spec, split, folder, False, n, size)
     where = ', '.join(str(f) for f in folders)
@@ -526,4 +588,8 @@ def dataset(
             raise ConnectionError(f"dataset({name!r}): not in {where}, and the download failed ({e}). Without a network, copy torchvision's files for "
                                   f"{spec['tv']} into a folder and set $DL4IA_DATA to it") from e
     x,y,names = got
+    if asked and asked not in x.shape[1:] + x.shape[2:]:                                     # arrays of a fixed size
+        grey = x.ndim == 3; x = x[..., None] if grey else x if x.shape[1] not in (1, 3) else x.transpose(0, 2, 3, 1)
+        x = np.stack([np.asarray(_resize_crop(Image.fromarray(o[..., 0] if grey else o), asked)) for o in x])
+    if x.ndim == 3: x = x[:, None]
     return ImageSet(x, y, None if y is None else names, name=f'{key} ({split})', mean=spec['mean'], std=spec['std'], source=spec['source'], licence=spec['licence'])

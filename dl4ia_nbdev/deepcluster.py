@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['PCAWhiten', 'pca_whiten', 'uniform_sample', 'cluster_sizes', 'DeepCluster']
 
-# %% ../nbs/03_deepcluster.ipynb #fc7898ff
+# %% ../nbs/03_deepcluster.ipynb #b6c88670
 import math, time
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .data import ImageSet
+from .data import ImageSet, _check_seed
 from .evaluate import embed, nmi, shift_flip
-from .evaluate import _channels_last, _check_encoder
+from .evaluate import _channels_last, _check_encoder, _device
 from .kmeans import KMeans
-from .train import Progress, fit, fork_seed
+from .train import Progress, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/03_deepcluster.ipynb #05b76d82
+# %% ../nbs/03_deepcluster.ipynb #b066a504
 class PCAWhiten:
     "PCA, whitening and unit rows, fitted once and applied to any features (Caron et al. 2018, §4)"
     def __init__(self,
@@ -31,6 +31,7 @@ class PCAWhiten:
         H:Tensor, # (n, d) features
     )->'PCAWhiten':
         "Mean, axes and their spread from the covariance, in float64"
+        H = torch.as_tensor(H)
         if H.ndim != 2 or len(H) < 2: raise ValueError(f"H must be (n, d) with n of at least 2, got shape {tuple(H.shape)}")
         if not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
         self.mean_ = H.mean(0, dtype=torch.float64)
@@ -51,6 +52,9 @@ class PCAWhiten:
         H:Tensor, # (n, d) features
     )->Tensor:    # (n, at most dim) float32, rows of unit length
         "Whitened, normalised features"
+        if getattr(self, 'mean_', None) is None: raise RuntimeError("this PCAWhiten has not been fitted: call fit(H) first")
+        H = torch.as_tensor(H)
+        if not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
         if H.ndim != 2 or H.shape[1] != len(self.mean_): raise ValueError(f"H must be (n, {len(self.mean_)}), got shape {tuple(H.shape)}")
         return F.normalize((H.double() - self.mean_) @ self.components_, dim=1).float()
 
@@ -61,15 +65,22 @@ def pca_whiten(
     "Centre, rotate to the top axes, equalise their variance, normalise rows"
     return PCAWhiten(dim).fit(H).transform(H)
 
-# %% ../nbs/03_deepcluster.ipynb #4b7f21c1
+# %% ../nbs/03_deepcluster.ipynb #af7cc361
+def _check_labels(labels, k=None):
+    labels = torch.as_tensor(labels)
+    if labels.ndim != 1 or not len(labels): raise ValueError(f"labels must be 1-d and not empty, got shape {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex(): raise TypeError(f"labels must be integers, got {labels.dtype}")
+    lo,hi = int(labels.min()), int(labels.max())
+    if lo < 0 or (k is not None and hi >= k): raise ValueError(f"labels must lie in 0…{'' if k is None else k - 1}, got {lo}…{hi}")
+    return labels
+
 def uniform_sample(
     labels:Tensor,     # (n,) pseudo-labels
     n:int|None=None,   # Draws; None: as many as labels
     generator=None,    # torch.Generator; None: the global one
 )->Tensor:             # (n,) indices, shuffled
     "Indices in which every non-empty cluster appears equally often, up to one (Caron et al. 2018, §3.3)"
-    labels = torch.as_tensor(labels); n = len(labels) if n is None else n
-    if labels.ndim != 1 or not len(labels): raise ValueError(f"labels must be 1-d and not empty, got shape {tuple(labels.shape)}")
+    labels = _check_labels(labels).cpu(); n = len(labels) if n is None else n
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     order = labels.argsort(stable=True); counts = labels.bincount(); counts = counts[counts > 0].tolist()
     each = -(-n // len(counts)); out,start = [], 0
@@ -81,13 +92,13 @@ def uniform_sample(
     flat = out.T.reshape(-1)[:n]
     return flat[torch.randperm(n, generator=generator)]
 
-# %% ../nbs/03_deepcluster.ipynb #4b190bcc
+# %% ../nbs/03_deepcluster.ipynb #2ca42537
 def cluster_sizes(
     labels:Tensor,   # (n,) pseudo-labels
     n_clusters:int,  # k
 )->dict:             # empty, smallest, largest, evenness
     "Sizes of clusters in a few numbers; evenness is the entropy of the sizes over log k, 1 when all are alike"
-    c = torch.bincount(torch.as_tensor(labels), minlength=n_clusters).double(); p = c[c > 0]/c.sum()
+    c = torch.bincount(_check_labels(labels, n_clusters), minlength=n_clusters).double(); p = c[c > 0]/c.sum()
     return dict(empty=int((c == 0).sum()), smallest=int(c.min()), largest=int(c.max()), evenness=float(-(p*p.log()).sum()/math.log(max(2, n_clusters))))
 
 class DeepCluster:
@@ -111,10 +122,14 @@ class DeepCluster:
     ):
         "Settings only; raises `ValueError` or `TypeError` naming the argument that does not fit"
         _check_encoder(encoder)
-        for k,v,lo in (('n_clusters', n_clusters, 2), ('rounds', rounds, 1), ('passes', passes, 1), ('batch_size', batch_size, 2), ('pca_dim', pca_dim, 1), ('kmeans_iter', kmeans_iter, 1)):
-            if not isinstance(v, (int, np.integer)) or v < lo: raise ValueError(f"{k} must be a whole number of at least {lo}, got {v!r}")
+        for k,v,lo in (('n_clusters', n_clusters, 2), ('rounds', rounds, 1), ('passes', passes, 1), ('batch_size', batch_size, 2), ('pca_dim', pca_dim, 2), ('kmeans_iter', kmeans_iter, 1)):
+            if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < lo: raise ValueError(f"{k} must be a whole number of at least {lo}, got {v!r}")
         if sampling not in ('uniform', 'images'): raise ValueError(f"sampling must be 'uniform' or 'images', got {sampling!r}")
-        if not lr > 0: raise ValueError(f"lr must be positive, got {lr}")
+        for k,v in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay)):
+            if not isinstance(v, (int, float)) or not 0 <= v < math.inf or (k == 'lr' and v == 0): raise ValueError(f"{k} must be a {'positive' if k == 'lr' else 'non-negative'} number, got {v!r}")
+        if augment is not None and not callable(augment): raise TypeError(f"augment must be None or a function batch -> batch, got {augment!r}")
+        if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+        _check_seed(random_state, 'random_state'); precision_dtype(precision)
         self.encoder, self.n_clusters, self.rounds, self.passes, self.batch_size = encoder, n_clusters, rounds, passes, batch_size
         self.lr, self.momentum, self.weight_decay, self.pca_dim, self.kmeans_iter = lr, momentum, weight_decay, pca_dim, kmeans_iter
         self.sampling, self.augment, self.precision, self.random_state, self.progress = sampling, augment, precision, random_state, progress
@@ -131,25 +146,25 @@ class DeepCluster:
         images:ImageSet, # Labels, if there are any, are only reported on, never trained on
         callbacks=(),    # Each is called as cb(self, record, history) after a round; it may add to `record`
     )->'DeepCluster':
-        "Run the loop; raises `ValueError` when there are fewer images than clusters or features do not have rank 2"
+        "Run the loop; features that are maps are flattened; raises `ValueError` when there are fewer images than clusters"
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if self.n_clusters > n: raise ValueError(f"n_clusters={self.n_clusters} is larger than the number of images {n}")
-        device = next((p.device for p in self.encoder.parameters()), torch.device('cpu'))
+        device = _device(self.encoder)
         self.history_, self.labels_ = [], None
-        with fork_seed(self.random_state), Progress(self.rounds*self.passes, 'DeepCluster', self.progress) as bar:
+        with fork_seed(self.random_state), keep_modes(self.encoder), Progress(self.rounds*self.passes, 'DeepCluster', self.progress) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             opt = torch.optim.SGD([p for p in self.encoder.parameters() if p.requires_grad], self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
             for r in range(self.rounds):
                 t0 = time.perf_counter()
-                labels = self._cluster(images, 1000*self.random_state + r)
+                labels = self._cluster(images, (1000*self.random_state + r) % 2**32)
                 t1 = time.perf_counter()
                 rec = dict(round=r, loss=None, nmi_previous=None if self.labels_ is None else nmi(self.labels_, labels))
                 if images.labels is not None: rec['nmi_true'] = nmi(images.labels, labels)
                 rec |= cluster_sizes(labels, self.n_clusters); self.labels_ = labels
                 self.head_ = nn.Linear(self.pca_.mean_.shape[0], self.n_clusters); nn.init.normal_(self.head_.weight, 0, .01); nn.init.zeros_(self.head_.bias); self.head_.to(device)
                 head_opt = torch.optim.SGD(self.head_.parameters(), self.lr, weight_decay=self.weight_decay)
-                net,pseudo = nn.Sequential(self.encoder, nn.ReLU(), self.head_), images.with_labels(labels)
+                net,pseudo = nn.Sequential(self.encoder, nn.Flatten(), nn.ReLU(), self.head_), images.with_labels(labels)
                 def batches(_):
                     order = uniform_sample(labels) if self.sampling == 'uniform' else torch.randperm(n)
                     return pseudo.batches(self.batch_size, device, order=order, drop_last=n > self.batch_size)

@@ -5,24 +5,17 @@
 # %% auto #0
 __all__ = ['top_images', 'show_top_images']
 
-# %% ../nbs/04_deepvis.ipynb #283415d8
-import difflib
+# %% ../nbs/04_deepvis.ipynb #84cc8626
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor, nn
 from .data import ImageSet
-from .evaluate import _channels_last, _check_encoder
+from .evaluate import _channels_last, _device, _hook_output, _hooked
 from .plot import show_grid
+from .train import keep_modes
 
-# %% ../nbs/04_deepvis.ipynb #31fe8917
-def _layer_module(model, layer):
-    named = dict(model.named_modules())
-    if not isinstance(layer, str) or layer not in named or not layer:
-        near = difflib.get_close_matches(str(layer), named, 3, .3)
-        raise ValueError(f"layer must name a submodule{', perhaps ' + ' or '.join(map(repr, near)) if near else ''}, got {layer!r}; there are {[n for n in named if n][:20]}")
-    return named[layer]
-
+# %% ../nbs/04_deepvis.ipynb #7208c260
 def top_images(
     model:nn.Module,          # Any module
     images:ImageSet,          # Where to look
@@ -30,40 +23,38 @@ def top_images(
     k:int=9,                  # Images to keep for each filter
     channels=None,            # Which filters; None: all
     batch_size:int=256,       # Images a batch
-)->dict:                      # indices (C, k) int64, responses (C, k) falling, peaks (C, k, 2): row and column of the map's maximum in [0, 1], selectivity (C,), channels
+)->dict:                      # indices (C, k) int64, responses (C, k) falling, peaks (C, k, 2): row and column of the map's maximum in [0, 1], selectivity (C,): mean of the k above the mean of all, in standard deviations, channels
     "The k images of a set with the largest response (sum of the feature map) to each filter of a layer, in one pass; the model is left as it was"
-    _check_encoder(model)
+    if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch module, got {type(model).__name__}")
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
-    if not 1 <= k <= len(images): raise ValueError(f"k must lie between 1 and the number of images ({len(images)}), got {k}")
-    got = []; hook = _layer_module(model, layer).register_forward_hook(lambda m,i,o: got.append(o))
-    device = next((p.device for p in model.parameters()), torch.device('cpu')); modes = {m: m.training for m in model.modules()}
-    best = where = peak = None; s1 = s2 = 0.
-    try:
-        model.eval(); start = 0
-        with torch.no_grad():
-            for x,_ in images.batches(batch_size, device):
-                got.clear(); model(_channels_last(x)); m = got[-1].float()
-                if m.ndim == 2: m = m[:, :, None, None]
-                if m.ndim != 4: raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}; maps N×C×H×W or features N×C are wanted")
-                if channels is not None:
-                    bad = [int(c) for c in channels if not 0 <= c < m.shape[1]]
-                    if bad: raise ValueError(f"channels must lie in 0…{m.shape[1] - 1} for layer {layer!r}, got {bad}")
-                    m = m[:, list(channels)]
-                n,c,h,w = m.shape
-                r = m.sum((2, 3)).T; at = m.flatten(2).argmax(2).T
-                p = torch.stack([(at // w + .5)/h, (at % w + .5)/w], -1)
-                ix = torch.arange(start, start + n, device=device).expand(c, n); start += n
-                s1,s2 = s1 + r.double().sum(1), s2 + r.double().square().sum(1)
-                if best is not None: r,ix,p = torch.cat([best, r], 1), torch.cat([where, ix], 1), torch.cat([peak, p], 1)
-                o = r.argsort(dim=1, descending=True, stable=True)[:, :k]
-                best,where,peak = r.gather(1, o), ix.gather(1, o), p.gather(1, o[..., None].expand(-1, -1, 2))
-    finally:
-        hook.remove()
-        for m,t in modes.items(): m.training = t
+    if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(images): raise ValueError(f"k must lie between 1 and the number of images ({len(images)}), got {k!r}")
+    if channels is not None:
+        channels = list(channels) if isinstance(channels, (list, tuple, range, np.ndarray, Tensor)) else [channels]
+        if not channels or any(int(c) != c for c in channels): raise ValueError(f"channels must be whole numbers, got {channels}")
+        channels = [int(c) for c in channels]
+    best = where = peak = None; s1 = s2 = 0.; start = 0
+    with keep_modes(model), torch.no_grad(), _hooked(model, layer) as got:
+        model.eval()
+        for x,_ in images.batches(batch_size, _device(model)):
+            got.clear(); model(_channels_last(x)); m = _hook_output(got, layer).float()
+            if m.ndim == 2: m = m[:, :, None, None]
+            if m.ndim != 4: raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}; maps N×C×H×W or features N×C are wanted")
+            if channels is not None:
+                bad = [c for c in channels if not 0 <= c < m.shape[1]]
+                if bad: raise ValueError(f"channels must lie in 0…{m.shape[1] - 1} for layer {layer!r}, got {bad}")
+                m = m[:, channels]
+            n,c,h,w = m.shape
+            r = m.sum((2, 3)).T.cpu(); at = m.flatten(2).argmax(2).T.cpu()
+            if not torch.isfinite(r).all(): raise ValueError(f"model: layer {layer!r} puts out NaN or infinity for {int((~torch.isfinite(r)).any(0).sum())} images of a batch")
+            p = torch.stack([(at // w + .5)/h, (at % w + .5)/w], -1)
+            ix = torch.arange(start, start + n).expand(c, n); start += n
+            s1,s2 = s1 + r.double().sum(1), s2 + r.double().square().sum(1)
+            if best is not None: r,ix,p = torch.cat([best, r], 1), torch.cat([where, ix], 1), torch.cat([peak, p], 1)
+            o = r.argsort(dim=1, descending=True, stable=True)[:, :k]
+            best,where,peak = r.gather(1, o), ix.gather(1, o), p.gather(1, o[..., None].expand(-1, -1, 2))
     mean = s1/len(images); std = (s2/len(images) - mean**2).clamp_min(0).sqrt()
     selectivity = ((best.double().mean(1) - mean)/std.clamp_min(1e-12)).float()
-    chans = list(range(len(best))) if channels is None else [int(c) for c in channels]
-    return dict(indices=where.cpu(), responses=best.cpu(), peaks=peak.cpu(), selectivity=selectivity.cpu(), channels=chans)
+    return dict(indices=where, responses=best, peaks=peak, selectivity=selectivity, channels=list(range(len(best))) if channels is None else channels)
 
 # %% ../nbs/04_deepvis.ipynb #adab662f
 def show_top_images(

@@ -5,18 +5,40 @@
 # %% auto #0
 __all__ = ['embed', 'nearest', 'knn_accuracy', 'linear_probe', 'mlp_probe', 'nmi', 'evaluate', 'shift_flip', 'supervised']
 
-# %% ../nbs/02a_evaluate.ipynb #f92b72c7
-import math
+# %% ../nbs/02a_evaluate.ipynb #d89a6b54
+import difflib, math
+from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet
-from .train import autocast, fit, fork_seed
+from .train import autocast, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #91adde0e
+# %% ../nbs/02a_evaluate.ipynb #05512c7f
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
+
+def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
+
+@contextmanager
+def _hooked(module, layer):
+    "A list that after each forward pass holds what submodule `layer` put out; the hook is gone afterwards, whatever happens"
+    named = dict(module.named_modules())
+    if not isinstance(layer, str) or not layer or layer not in named:
+        near = difflib.get_close_matches(str(layer), named, 3, .3)
+        raise ValueError(f"layer must name a submodule{', perhaps ' + ' or '.join(map(repr, near)) if near else ''}, got {layer!r}; there are {[n for n in named if n][:20]}")
+    got = []
+    def keep(m, i, o):
+        if not isinstance(o, Tensor): raise TypeError(f"layer {layer!r} puts out a {type(o).__name__}; a layer that puts out one tensor is wanted")
+        got[:] = [o.detach().clone()]                  # a copy: a later in-place ReLU would overwrite it
+    hook = named[layer].register_forward_hook(keep)
+    try: yield got
+    finally: hook.remove()
+
+def _hook_output(got, layer):
+    if not got: raise ValueError(f"layer {layer!r} is never run by the model's forward pass")
+    return got[0]
 
 def _channels_last(x): return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.shape[1] > 1 else x
 
@@ -31,36 +53,29 @@ def embed(
     "Features of images; the encoder's weights, buffers and mode are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite"
     _check_encoder(encoder)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
-    device = next((p.device for p in encoder.parameters()), torch.device('cpu'))
-    modes = {m: m.training for m in encoder.modules()}
-    got,hook = [],None
-    if layer is not None and not hasattr(encoder, 'taps'):
-        named = dict(encoder.named_modules())
-        if layer not in named: raise ValueError(f"layer must name a submodule, one of {[n for n in named if n][:20]}, got {layer!r}")
-        hook = named[layer].register_forward_hook(lambda m,i,o: got.append(o))
+    device = _device(encoder); precision_dtype(precision, device)
+    tap = layer is not None and hasattr(encoder, 'taps') and layer in dict(encoder.named_children())
     out = []
-    try:
+    with keep_modes(encoder), torch.no_grad(), (nullcontext() if tap or layer is None else _hooked(encoder, layer)) as got:
         encoder.eval()
-        with torch.no_grad(), autocast(precision, device):
-            for x,_ in images.batches(batch_size, device):
-                x = _channels_last(x); got.clear()
-                h = encoder.taps(x, layer)[layer] if layer is not None and hook is None else encoder(x)
-                if hook is not None: h = got[-1]
-                if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, pool)
-                out.append(h.flatten(1).float().cpu())
-    finally:
-        if hook is not None: hook.remove()
-        for m,t in modes.items(): m.training = t
+        for x,_ in images.batches(batch_size, device):
+            with autocast(precision, device): h = encoder.taps(_channels_last(x), layer)[layer] if tap else encoder(_channels_last(x))
+            if got is not None: h = _hook_output(got, layer)
+            if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
+            if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, pool)
+            out.append(h.flatten(1).float().cpu())
     h = torch.cat(out)
     if not torch.isfinite(h).all(): raise ValueError(f"encoder: its features are not finite for {int((~torch.isfinite(h)).any(1).sum())} of {len(h)} images")
     return h
 
-# %% ../nbs/02a_evaluate.ipynb #f75cc9dc
+# %% ../nbs/02a_evaluate.ipynb #f24abd71
 def _features(x, y, names, n_like=None):
-    x,y = (torch.as_tensor(o) for o in (x, y))
+    x,y = (torch.as_tensor(o).detach().cpu() for o in (x, y))
+    if x.is_complex() or x.dtype == torch.bool: raise TypeError(f"{names[0]} must be real numbers, got {x.dtype}")
     if x.ndim != 2: raise ValueError(f"{names[0]} must be (n, d) features, got shape {tuple(x.shape)}; flatten them")
     if y.ndim != 1 or len(y) != len(x): raise ValueError(f"{names[1]} must have one label a row of {names[0]} ({len(x)}), got shape {tuple(y.shape)}")
-    if y.is_floating_point(): raise TypeError(f"{names[1]} must be integers, got {y.dtype}")
+    if y.is_floating_point() or y.is_complex(): raise TypeError(f"{names[1]} must be integers, got {y.dtype}")
+    if len(y) and int(y.min()) < 0: raise ValueError(f"{names[1]} must be 0 or more, got {int(y.min())}")
     if not len(x): raise ValueError(f"{names[0]} is empty")
     x = x.float()
     if not torch.isfinite(x).all():
@@ -81,8 +96,9 @@ def nearest(
     chunk:int=2048,  # Rows of `test_x` at a time
 )->tuple:            # (similarities (m, k) falling, indices (m, k) into train_x)
     "The k nearest rows by cosine similarity; raises `ValueError` when k is larger than n"
-    a,b = torch.as_tensor(train_x).float(), torch.as_tensor(test_x).float()
-    if not 1 <= k <= len(a): raise ValueError(f"k must lie between 1 and the number of training rows ({len(a)}), got {k}")
+    zeros = lambda x: torch.zeros(len(x), dtype=torch.long)
+    a,_ = _features(train_x, zeros(train_x), ('train_x', '')); b,_ = _features(test_x, zeros(test_x), ('test_x', ''), a.shape[1])
+    if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(a): raise ValueError(f"k must lie between 1 and the number of training rows ({len(a)}), got {k}")
     m = a.mean(0) if center else 0.
     a,b = F.normalize(a - m, dim=1), F.normalize(b - m, dim=1)
     parts = [(c @ a.T).topk(k, 1) for c in b.split(chunk)]
@@ -94,15 +110,16 @@ def knn_accuracy(
     test_x,                        # (m, d) features
     test_y,                        # (m,) integer labels
     k:int=10,                      # Neighbours that vote
-    temperature:float|None=None,   # None: equal votes, ties to the nearer class; T: votes weighted by exp(s/T)
+    temperature:float|None=None,   # None: equal votes, ties to the class whose voters are nearer; T: votes weighted by exp(s/T)
     center:bool=True,              # Subtract the training mean first?
 )->float:                          # Share of test rows whose vote is right
     "Accuracy of cosine k-nearest neighbours on frozen features"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
-    if temperature is not None and temperature <= 0: raise ValueError(f"temperature must be positive, got {temperature}")
+    if temperature is not None and not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature}")
     s,i = nearest(a, b, k, center)
+    s = s.double()
     w = torch.exp((s - s[:, :1]) / temperature) if temperature else 1 + 1e-6*s      # 1e-6·s only decides ties
-    votes = torch.zeros(len(b), int(max(ya.max(), yb.max())) + 1).scatter_add_(1, ya[i], w)
+    votes = torch.zeros(len(b), int(max(ya.max(), yb.max())) + 1, dtype=torch.float64).scatter_add_(1, ya[i], w)
     return (votes.argmax(1) == yb).float().mean().item()
 
 # %% ../nbs/02a_evaluate.ipynb #5f399fb8
@@ -152,7 +169,7 @@ def mlp_probe(
         net.eval()
         with torch.no_grad(): return (net(b).argmax(1) == yb).float().mean().item()
 
-# %% ../nbs/02a_evaluate.ipynb #a163a871
+# %% ../nbs/02a_evaluate.ipynb #c75c6f6a
 def nmi(
     u,  # (n,) integer labels
     v,  # (n,) integer labels
@@ -160,10 +177,12 @@ def nmi(
     "Normalised mutual information of two labelings, arithmetic mean of the entropies below (scikit-learn's)"
     from sklearn.metrics import normalized_mutual_info_score
     u,v = (np.asarray(torch.as_tensor(o).cpu()) for o in (u, v))
+    for name,o in (('u', u), ('v', v)):
+        if o.dtype.kind not in 'iub' or not o.size: raise ValueError(f"{name} must be integers, at least one, got shape {o.shape} and dtype {o.dtype}")
     if u.ndim != 1 or u.shape != v.shape: raise ValueError(f"u and v must be 1-d and of one length, got shapes {u.shape} and {v.shape}")
     return float(normalized_mutual_info_score(u, v))
 
-# %% ../nbs/02a_evaluate.ipynb #b6c1ab3e
+# %% ../nbs/02a_evaluate.ipynb #e72b746b
 def evaluate(
     encoders:dict,            # name -> module, or features as a pair (train (n, d), test (m, d))
     train:ImageSet,           # With labels
@@ -174,16 +193,17 @@ def evaluate(
     probes=('knn', 'linear'), # Which judges: 'knn', 'linear', 'mlp'
     seed:int=0,               # Seed of the MLP probe
 )->list:                      # One dict a row: representation, dimensions, and an accuracy for each judge
-    "Accuracies of frozen representations, chance and raw pixels first"
+    "Accuracies of frozen representations, chance and raw pixels first; both sets are normalised as `train` is"
     for nm,s in (('train', train), ('test', test)):
         if s.labels is None: raise ValueError(f"{nm} must have labels to be judged by")
+    test = test.with_normalization(train)
     judges = dict(knn=lambda *a: knn_accuracy(*a, k=k), linear=linear_probe, mlp=lambda *a: mlp_probe(*a, seed=seed))
     for p in probes:
         if p not in judges: raise ValueError(f"probes must be among {list(judges)}, got {p!r}")
     chance = (test.labels.bincount().max() / len(test)).item()
     rows = [dict(representation='chance', dimensions=0) | {p: chance for p in probes}]
     for name,enc in ({'raw pixels': tuple(s.normalize(s.images).flatten(1) for s in (train, test))} | encoders).items():
-        a,b = enc if isinstance(enc, tuple) else (embed(enc, s, layer, pool) for s in (train, test))
+        a,b = enc if isinstance(enc, (tuple, list)) and len(enc) == 2 else (embed(enc, s, layer, pool) for s in (train, test))
         rows.append(dict(representation=name, dimensions=a.shape[1]) | {p: judges[p](a, train.labels, b, test.labels) for p in probes})
     return rows
 
@@ -194,6 +214,7 @@ def shift_flip(
 )->Tensor:                  # (N, C, H, W)
     "Each image shifted by up to `shift` pixels either way and mirrored with probability one half"
     n,_,h,w = x.shape
+    if not 0 <= shift < min(h, w): raise ValueError(f"shift must be at least 0 and smaller than the image ({h}×{w}), got {shift}")
     rnd = lambda hi: torch.randint(hi, (n,), generator=generator).to(x.device)
     dy,dx,fl = rnd(2*shift + 1), rnd(2*shift + 1), rnd(2)
     x = F.pad(x, (shift,)*4, mode='reflect')
@@ -216,10 +237,12 @@ def supervised(
     "Train an encoder with labels: the upper end of a table"
     _check_encoder(encoder)
     if train.labels is None: raise ValueError("train must have labels to be supervised by")
-    device = next(encoder.parameters()).device; full = len(train) > batch_size
-    with fork_seed(seed):
+    if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+    if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
+    device = _device(encoder); full = len(train) > batch_size
+    with fork_seed(seed), keep_modes(encoder):
         d = embed(encoder, train[:2]).shape[1]
-        net = nn.Sequential(encoder.to(memory_format=torch.channels_last), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
+        net = nn.Sequential(encoder.to(memory_format=torch.channels_last), nn.Flatten(), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
         steps = epochs*(len(train)//batch_size if full else 1)
         opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=weight_decay)
         factor = lambda i: min((i + 1)/max(1, steps/5), .5 + .5*math.cos(math.pi*max(0., i/steps - .2)/.8))

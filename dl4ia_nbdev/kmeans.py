@@ -99,7 +99,7 @@ def pairwise_sq_dists(
 
 def _cdist(X, C): return torch.cdist(X, C, compute_mode='donot_use_mm_for_euclid_dist')
 
-# %% ../nbs/01_kmeans.ipynb #da0649ef
+# %% ../nbs/01_kmeans.ipynb #a2c14b59
 def _sums(X, labels, k):
     "Sum (k,d) in float64 and size (k,) of every cluster, always added in the same order"
     sums = torch.zeros(k, X.shape[1], dtype=torch.float64, device=X.device)
@@ -111,6 +111,14 @@ def _sums(X, labels, k):
     return sums, sizes
 
 @torch.no_grad()
+def _labels(labels, X, k):
+    "Check one label a point, whole numbers in 0…k-1"
+    if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1: raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+    labels = torch.as_tensor(labels, device=X.device)
+    if labels.shape != (len(X),): raise ValueError(f"labels must hold one label a point ({len(X)}), got shape {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= k: raise ValueError(f"labels must be whole numbers from 0 to {k-1}, got {labels.min().item()} to {labels.max().item()}")
+    return labels.long()
+
 def update(
     X,       # Points, n×d, tensor or array
     labels,  # Cluster of each point, (n,) whole numbers in 0…k-1
@@ -118,13 +126,10 @@ def update(
 ):           # (centres (k,d), sizes (k,) int64) of X's kind; an empty cluster's centre is NaN
     "Mean and size of every cluster"
     X,leave = _enter(X)
-    labels = torch.as_tensor(labels, device=X.device)
-    if labels.shape != (len(X),): raise ValueError(f"labels must hold one label a point ({len(X)}), got shape {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= k: raise ValueError(f"labels must be whole numbers from 0 to {k-1}, got {labels.min().item()} to {labels.max().item()}")
-    sums,sizes = _sums(X, labels.long(), k)
+    sums,sizes = _sums(X, _labels(labels, X, k), k)
     return leave(sums/sizes[:,None]), leave(sizes)
 
-# %% ../nbs/01_kmeans.ipynb #c8511316
+# %% ../nbs/01_kmeans.ipynb #a3a017a1
 def _generator(random_state):
     "A CPU generator of our own from None, a whole number or a torch.Generator"
     if isinstance(random_state, torch.Generator):
@@ -132,7 +137,9 @@ def _generator(random_state):
         return random_state
     g = torch.Generator()
     if random_state is None: g.seed()
-    elif isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool): g.manual_seed(int(random_state))
+    elif isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**63: raise ValueError(f"random_state must be at least 0 and below 2**63, got {random_state}")
+        g.manual_seed(int(random_state))
     else: raise TypeError(f"random_state must be None, a whole number or a torch.Generator, got {type(random_state).__name__}")
     return g
 
@@ -179,7 +186,7 @@ def kmeans_plus_plus(
     rows = _plus_plus(W - W.mean(0, dtype=torch.float64).to(W), k, _generator(random_state), n_trials or 2 + int(math.log(k)))
     return leave(W.index_select(0, rows)), leave(rows)
 
-# %% ../nbs/01_kmeans.ipynb #83e0a314
+# %% ../nbs/01_kmeans.ipynb #c3c2eca0
 def _refill(X, labels, d, k, empty):
     "`refill` without the checks"
     sizes = torch.bincount(labels, minlength=k)
@@ -215,7 +222,9 @@ def refill(
     "Give every empty cluster some points of another"
     if empty not in ('split','farthest'): raise ValueError(f"empty must be 'split' or 'farthest', got {empty!r}")
     X,leave = _enter(X)
-    labels,n = _refill(X, torch.as_tensor(labels, device=X.device), torch.as_tensor(d, device=X.device), k, empty)
+    d = torch.as_tensor(d, device=X.device)
+    if d.shape != (len(X),): raise ValueError(f"d must hold one squared distance a point ({len(X)}), got shape {tuple(d.shape)}")
+    labels,n = _refill(X, _labels(labels, X, k), d, k, empty)
     return leave(labels), n
 
 # %% ../nbs/01_kmeans.ipynb #5d411811

@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['Table', 'environment', 'save_results', 'load_results', 'Report']
 
-# %% ../nbs/00c_report.ipynb #9a4775f1
+# %% ../nbs/00c_report.ipynb #e442d4f0
 import base64, datetime, html, io, json, math, os, platform, re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np
 import torch
+from .data import _atomic
 from .plot import figure_png
-from .train import _atomic
 
-# %% ../nbs/00c_report.ipynb #1ab379ad
+# %% ../nbs/00c_report.ipynb #ff9abcf4
 def _plain(v):
     "A value as JSON can hold it: numpy and torch scalars become Python's"
     if hasattr(v, 'item') and getattr(v, 'ndim', 0) == 0: v = v.item()
+    if isinstance(v, float) and not math.isfinite(v): return None if math.isnan(v) else str(v)      # JSON has neither NaN nor infinity
     if isinstance(v, Path): return str(v)
     if isinstance(v, dict): return {str(k): _plain(o) for k,o in v.items()}
     if isinstance(v, (list, tuple)): return [_plain(o) for o in v]
-    if hasattr(v, 'tolist'): return v.tolist()
+    if hasattr(v, 'tolist'): return _plain(v.tolist())
     return v
 
 def _show(v, digits=3):
@@ -29,8 +30,8 @@ def _show(v, digits=3):
     if v is None: return '–'
     if isinstance(v, bool): return 'yes' if v else 'no'
     if isinstance(v, float):
-        if not math.isfinite(v): return str(v)
-        return f'{v:.{digits}g}' if v == 0 or 1e-3 <= abs(v) < 1e3 else f'{v:,.0f}' if abs(v) < 1e7 and abs(v) >= 1e3 else f'{v:.2e}'
+        s = f'{v:.{digits}g}'
+        return s if v == 0 or (1e-3 <= abs(v) and 'e' not in s) else f'{v:,.0f}' if 1 <= abs(v) < 1e7 else f'{v:.2e}'
     if isinstance(v, int): return f'{v:,}'
     return str(v)
 
@@ -48,6 +49,9 @@ class Table:
         if not self.rows: raise ValueError(f"rows of table {name!r} is empty: at least one row is wanted")
         self.name, self.tol, self.digits = name, tol, digits
         self.columns = list(dict.fromkeys(k for r in self.rows for k in r))
+        for k,v in (tol.items() if isinstance(tol, dict) else [(None, tol)]):
+            if k is not None and k not in self.columns: raise ValueError(f"tol names the column {k!r}, which is not among {self.columns}")
+            if v is not None and not (isinstance(v, (int, float)) and 0 <= v < math.inf): raise ValueError(f"tol must be a number of at least 0 or None, got {v!r}")
     def __len__(self): return len(self.rows)
     def __getitem__(self, i): return self.rows[i]
     def _cells(self): return [[_show(r.get(c), self.digits) for c in self.columns] for r in self.rows]
@@ -62,7 +66,7 @@ class Table:
         body = ''.join('<tr>' + ''.join(f'<td{al(i)}>{html.escape(v)}</td>' for i,v in enumerate(r)) + '</tr>' for r in self._cells())
         return f'<table class="dl4ia"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data = dict(name=self.name, rows=json.loads(json.dumps(self.rows).replace('NaN', 'null')), tol=self.tol)
+        data = dict(name=self.name, rows=self.rows, tol=self.tol)
         return {'text/plain': repr(self), 'text/html': self.to_html(), self.mime: data}
 
 # %% ../nbs/00c_report.ipynb #f3d45675

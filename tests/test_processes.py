@@ -1,0 +1,32 @@
+"Two processes that share every batch train as one process does"
+import json, os, sys
+
+import pytest
+
+from conftest import root, run_in
+
+script = '''
+import json, os, sys, torch
+from torch import nn
+from dl4ia_nbdev.train import fit
+torch.set_num_threads(1); torch.manual_seed(0)
+X = torch.randn(64, 5); y = X @ torch.arange(5.) + 1
+net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+opt = torch.optim.SGD(net.parameters(), .05, momentum=.9)
+hist = fit(net, [(X[i:i+16], y[i:i+16]) for i in range(0, 64, 16)], lambda m, b: (m(b[0])[:, 0] - b[1]).square().mean(), opt, epochs=3, progress=False)
+if int(os.environ.get('RANK', 0)) == 0:
+    json.dump(dict(loss=[h['loss'] for h in hist], w=[p.flatten().tolist() for p in net.parameters()], world=int(os.environ.get('WORLD_SIZE', 1))), open(sys.argv[1], 'w'))
+'''
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='gloo between processes is checked on Linux and macOS')
+def test_two_processes_agree_with_one(tmp_path):
+    (tmp_path/'train.py').write_text(script, encoding='utf-8')
+    got = {}
+    for n, launcher in ((1, []), (2, ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'])):
+        p = run_in(root, sys.executable, *launcher, tmp_path/'train.py', tmp_path/f'{n}.json', timeout=120)
+        assert p.returncode == 0, p.stdout[-3000:]
+        got[n] = json.loads((tmp_path/f'{n}.json').read_text())
+    assert (got[1]['world'], got[2]['world']) == (1, 2)
+    assert got[1]['loss'] == pytest.approx(got[2]['loss'], rel=1e-4)
+    for a, b in zip(got[1]['w'], got[2]['w']): assert a == pytest.approx(b, abs=1e-5)
