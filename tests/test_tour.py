@@ -1,8 +1,12 @@
 "The command line: a folder with one self-contained page, clear refusals, and Ctrl-C that loses nothing that was finished"
-import json, os, re, signal, subprocess, sys, time
+import json, os, re, shutil, signal, subprocess, sys, time
+
 import pytest
 
-def command(*args): return [sys.executable, '-c', 'from dl4ia_nbdev.tour import main; main()', *args]
+def command(*args):
+    found = shutil.which('dl4ia_tour', path=os.path.dirname(sys.executable)) or shutil.which('dl4ia_tour')
+    assert found, 'the command dl4ia_tour is not installed: pip install -e .'
+    return [found, *args]
 
 def run(*args, cwd, timeout=170):
     return subprocess.run(command(*args), cwd=cwd, capture_output=True, text=True, timeout=timeout)
