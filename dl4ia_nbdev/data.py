@@ -402,7 +402,7 @@ def _from_folder(cls, path, size, on_error, channels, **kw):
     res.skipped = skipped
     return res
 
-# %% ../nbs/00_data.ipynb #0ed6d115
+# %% ../nbs/00_data.ipynb #a544849d
 def photo_tiles(
     title:str,      # One of `PHOTO_TITLES`
     size:int,       # Side of the patches that must fit, pixels
@@ -453,7 +453,7 @@ def photo_patches(
     m,s = _photo_stats()
     order = torch.randperm(len(xs), generator=torch.Generator().manual_seed(seed))
     return ImageSet(torch.stack(xs)[order], torch.tensor(ys)[order], PHOTO_TITLES, name=f'photo patches ({split})', mean=m, std=s,
-                    source='scikit-image and scikit-learn wheels', licence='public domain, CC0, CC BY 2.0: see photos()')
+                    source='scikit-image and scikit-learn wheels', licence='one licence a photograph: see photos()')
 
 def patch(
     title:str,          # One of `PHOTO_TITLES`
@@ -466,7 +466,7 @@ def patch(
     a,b,c,d = next(_patch_boxes(title, size, 1, split, seed, 4))
     return photo(title)[:, a:c, b:d]
 
-# %% ../nbs/00_data.ipynb #2095de9c
+# %% ../nbs/00_data.ipynb #6560cbd4
 def photo_crops(
     size:int=128,       # Side of a crop, pixels
     n:int=6,            # Crops of each photograph
@@ -485,7 +485,7 @@ def photo_crops(
             xs.append(im[:, a:a+size, b:b+size]); ys.append(i)
     m,s = _photo_stats()
     return ImageSet(torch.stack(xs), ys, PHOTO_TITLES, name='photo crops', mean=m, std=s,
-                    source='scikit-image and scikit-learn wheels', licence='public domain, CC0, CC BY 2.0: see photos()')
+                    source='scikit-image and scikit-learn wheels', licence='one licence a photograph: see photos()')
 
 def digits(
     split:str='all',  # 'all', 'train' (the first 1,297) or 'test' (the last 500)

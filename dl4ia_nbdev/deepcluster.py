@@ -17,9 +17,9 @@ from .evaluate import _channels_last, _check_encoder, _device
 from .kmeans import KMeans
 from .train import Progress, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/03_deepcluster.ipynb #b066a504
+# %% ../nbs/03_deepcluster.ipynb #d1390778
 class PCAWhiten:
-    "PCA, whitening and unit rows, fitted once and applied to any features (Caron et al. 2018, §4)"
+    "PCA, whitening and unit rows, fitted once and applied to any features (Caron et al. 2018, §3.4)"
     def __init__(self,
         dim:int=256,      # Axes to keep; never more than min(n − 1, d)
         eps:float=1e-6,   # Axes whose variance is below eps times the largest are left unscaled at 0, and rows of length 0 stay 0

@@ -24,7 +24,7 @@ from .plot import plot_bars, plot_clusters, show_feature_maps, show_filters, sho
 from .report import Report, Table, environment, save_results
 from .train import Progress, save_weights
 
-# %% ../nbs/09_tour.ipynb #22438057
+# %% ../nbs/09_tour.ipynb #94478382
 def _stage_kmeans(r, S, bar):
     rng = np.random.default_rng(S['seed'])
     X = np.concatenate([rng.normal(m, .45, (60, 2)) for m in ((0, 0), (2, .3), (.9, 1.8))])
@@ -81,7 +81,7 @@ def _stage_deepcluster(r, S, bar):
     axs[0].plot(t, [h['loss'] for h in H], 'o-'); axs[0].set_title('loss')
     axs[1].plot(t[1:], [h['nmi_previous'] for h in H[1:]], 'o-', label='with the round before'); axs[1].plot(t, [h['nmi_true'] for h in H], 's:', label='with the photographs'); axs[1].legend(frameon=False, fontsize=8); axs[1].set_title('NMI of the clusters')
     axs[2].plot(t, [h['kNN'] for h in H], 'o-', label='DeepCluster'); axs[2].axhline(start, ls='--', color='gray', label='untrained'); axs[2].axhline(.1, ls=':', color='k', label='chance'); axs[2].legend(frameon=False, fontsize=8); axs[2].set_title('kNN accuracy')
-    for ax in axs: ax.set_xlabel('round')
+    for ax in axs: ax.set_xlabel('round'); ax.set_xticks(t)
     fig.tight_layout()
     r.section('DeepCluster').text(f"Cluster the features ({dc.n_clusters} clusters), call the clusters labels, train a small AlexNet behind a Sobel filter on them, repeat: {dc.rounds} rounds of {dc.passes} passes over {len(tr)} patches. The names of the photographs are used to judge, never to train.")
     r.figure(fig, f"Untrained {100*start:.0f} %, after the last round {100*H[-1]['kNN']:.0f} % of test patches are recognised by their ten nearest neighbours.", 'Curves of loss, NMI and kNN over rounds')

@@ -52,7 +52,8 @@ def test_refuses_a_file_and_a_bad_seed(tmp_path):
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals differ on Windows')
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
-    p = subprocess.Popen(command('--out', 'cut'), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen(command('--out', 'cut'), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))     # a shell's background job ignores it, and passes that on
     page = tmp_path/'cut'/'index.html'; t = time.time()
     while not (page.exists() and 'Neighbours, before' in page.read_text(encoding='utf-8')):
         assert p.poll() is None and time.time() - t < 120, p.stderr.read()[-2000:] if p.poll() is not None else 'no page after two minutes'
