@@ -30,11 +30,12 @@ class Sobel(nn.Module):
         g = (x * self.grey).sum(1, keepdim=True)
         return F.conv2d(F.pad(g, (1, 1, 1, 1), mode='replicate'), self.kernel)
 
-# %% ../nbs/02_alexnet.ipynb #edfdf956
+# %% ../nbs/02_alexnet.ipynb #fe98e71d
 TAPS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 
 class AlexNet(nn.Module):
     "Five convolutions and two wide linear layers with named taps (Krizhevsky et al. 2012, §3; Caron et al. 2018, §3.4 for batch norm and Sobel)"
+    tap_names = TAPS  # what `taps` can give; tools that name a layer ask for it here
     def __init__(self,
         n_classes:int|None=1000,               # Width of the last linear layer; None: no such layer, the network ends at `fc7`
         in_channels:int=3,                     # Channels of the input

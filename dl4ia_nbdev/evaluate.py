@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .data import ImageSet
 from .train import autocast, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #05512c7f
+# %% ../nbs/02a_evaluate.ipynb #99527d8f
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
 
@@ -54,7 +54,7 @@ def embed(
     _check_encoder(encoder)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     device = _device(encoder); precision_dtype(precision, device)
-    tap = layer is not None and hasattr(encoder, 'taps') and layer in dict(encoder.named_children())
+    tap = layer in getattr(encoder, 'tap_names', ())
     out = []
     with keep_modes(encoder), torch.no_grad(), (nullcontext() if tap or layer is None else _hooked(encoder, layer)) as got:
         encoder.eval()
