@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PCAWhiten', 'pca_whiten', 'uniform_sample', 'cluster_sizes', 'DeepCluster']
 
-# %% ../nbs/03_deepcluster.ipynb #b6c88670
+# %% ../nbs/03_deepcluster.ipynb #fdf88cd7
 import math, time
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import embed, nmi, shift_flip
-from .evaluate import _channels_last, _check_encoder, _device
+from .evaluate import _channels_last, _check_encoder
 from .kmeans import KMeans
-from .train import Progress, fit, fork_seed, keep_modes, precision_dtype
+from .train import Progress, _device, fit, fork_seed, keep_modes, precision_dtype
 
 # %% ../nbs/03_deepcluster.ipynb #d1390778
 class PCAWhiten:

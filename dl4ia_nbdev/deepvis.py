@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['top_images', 'show_top_images']
 
-# %% ../nbs/04_deepvis.ipynb #84cc8626
+# %% ../nbs/04_deepvis.ipynb #6564b03d
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor, nn
 from .data import ImageSet
-from .evaluate import _channels_last, _device, _hook_output, _hooked
+from .evaluate import _channels_last, _hook_output, _hooked
 from .plot import show_grid
-from .train import keep_modes
+from .train import _device, keep_modes
 
 # %% ../nbs/04_deepvis.ipynb #7208c260
 def top_images(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['embed', 'nearest', 'knn_accuracy', 'linear_probe', 'mlp_probe', 'nmi', 'evaluate', 'shift_flip', 'supervised']
 
-# %% ../nbs/02a_evaluate.ipynb #d89a6b54
+# %% ../nbs/02a_evaluate.ipynb #4fd5e3e3
 import difflib, math
 from contextlib import contextmanager, nullcontext
 import numpy as np
@@ -13,13 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet
-from .train import autocast, fit, fork_seed, keep_modes, precision_dtype
+from .train import _device, autocast, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #99527d8f
+# %% ../nbs/02a_evaluate.ipynb #3720fb3f
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
-
-def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
 @contextmanager
 def _hooked(module, layer):

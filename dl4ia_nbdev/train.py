@@ -132,9 +132,11 @@ class Progress:
     def __enter__(self): return self
     def __exit__(self, *exc): self.close()
 
-# %% ../nbs/00b_train.ipynb #cbbbe6d2
+# %% ../nbs/00b_train.ipynb #00d8a5d2
 class StopTraining(Exception):
     "Raise it in a callback to end `fit` after the current epoch; the history so far is returned"
+
+def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
 def _world():
     "Number of processes that `accelerate launch` or torchrun started, 1 when there is only this one"
@@ -167,7 +169,7 @@ def fit(
     "Train `model` by minimising `loss_fn`; under `accelerate launch` each process takes its share of every batch; raises `FloatingPointError` when a loss is not finite and `ValueError` when there is nothing to train on"
     if epochs < 1: raise ValueError(f"epochs must be at least 1, got {epochs}")
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    device = _device(model)
     precision_dtype(precision, device)
     acc = _accelerator(device)
     net = model if acc is None else acc.prepare(model)
