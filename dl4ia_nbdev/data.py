@@ -59,7 +59,7 @@ def photos()->dict: # title -> dict(image (3, H, W) uint8, shows, author, licenc
     res['motorcycle']['right_eye'] = photo('motorcycle', eye='right')
     return res
 
-# %% ../nbs/00_data.ipynb #0ebd5840
+# %% ../nbs/00_data.ipynb #95566aca
 def _describe(x):
     "A few words that say what came, for error messages"
     if isinstance(x, (np.ndarray, Tensor)): return f"{type(x).__name__} of shape {tuple(x.shape)} and dtype {x.dtype}"
@@ -88,8 +88,7 @@ def _to_uint8(images, name='images'):
     if isinstance(images, Tensor): x = images.detach().cpu()
     elif isinstance(images, np.ndarray):
         if images.dtype.kind not in 'uifb': raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}")
-        if images.dtype.kind == 'b': raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}; multiply a mask by 255")
-        if images.dtype != np.uint8: images = np.ascontiguousarray(images, np.float64 if images.dtype.kind == 'f' else np.int64)
+        if images.dtype.kind != 'b' and images.dtype != np.uint8: images = np.ascontiguousarray(images, np.float64 if images.dtype.kind == 'f' else np.int64)
         elif any(s < 0 for s in images.strides): images = images.copy()
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='.*not writable.*')      # nothing here writes into the pixels
@@ -498,7 +497,7 @@ def digits(
     s = ImageSet(x, d.target, [str(i) for i in range(10)], name=f'digits ({split})', source='UCI optical digits, scikit-learn wheel', licence='CC BY 4.0', mean=[first.mean()], std=[first.std()])
     return s if split == 'all' else s[:1297] if split == 'train' else s[1297:]
 
-# %% ../nbs/00_data.ipynb #1a94befb
+# %% ../nbs/00_data.ipynb #1c5fe3cc
 _DATASETS = dict(  # torchvision class, its splits, packed files, mean, std, source, licence
     cifar10=dict(tv='CIFAR10', splits=dict(train=dict(train=True), test=dict(train=False)), packed='cifar10_{}_jpeg.npz',
         mean=(.4914, .4822, .4465), std=(.2470, .2435, .2616), source='Krizhevsky 2009', licence='none stated; cite Krizhevsky 2009'),
@@ -588,7 +587,7 @@ def dataset(
             raise ConnectionError(f"dataset({name!r}): not in {where}, and the download failed ({e}). Without a network, copy torchvision's files for "
                                   f"{spec['tv']} into a folder and set $DL4IA_DATA to it") from e
     x,y,names = got
-    if asked and asked not in x.shape[1:] + x.shape[2:]:                                     # arrays of a fixed size
+    if asked and asked not in x.shape[1:]:                                     # arrays of a fixed size
         grey = x.ndim == 3; x = x[..., None] if grey else x if x.shape[1] not in (1, 3) else x.transpose(0, 2, 3, 1)
         x = np.stack([np.asarray(_resize_crop(Image.fromarray(o[..., 0] if grey else o), asked)) for o in x])
     if x.ndim == 3: x = x[:, None]

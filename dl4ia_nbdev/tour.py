@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TourInterrupted', 'tour', 'main']
 
-# %% ../nbs/09_tour.ipynb #b3c9e317
+# %% ../nbs/09_tour.ipynb #6aa5bb84
 import sys, time
 from pathlib import Path
 import matplotlib
@@ -17,14 +17,14 @@ from fastcore.script import call_parse
 from .alexnet import alexnet, draw_network, triple_order
 from .data import _check_seed, photo, photo_crops, photo_patches, photos
 from .deepcluster import DeepCluster
-from .deepvis import show_top_images, top_images
+from .deepvis import most_selective, show_top_images, top_images
 from .evaluate import embed, evaluate, knn_accuracy, nearest, supervised
 from .kmeans import KMeans
 from .plot import plot_bars, plot_clusters, show_feature_maps, show_filters, show_image, show_neighbours, show_strip
 from .report import Report, Table, environment, save_results
 from .train import Progress, save_weights
 
-# %% ../nbs/09_tour.ipynb #94478382
+# %% ../nbs/09_tour.ipynb #456c7532
 def _stage_kmeans(r, S, bar):
     rng = np.random.default_rng(S['seed'])
     X = np.concatenate([rng.normal(m, .45, (60, 2)) for m in ((0, 0), (2, .3), (.9, 1.8))])
@@ -94,8 +94,7 @@ def _stage_look(r, S, bar):
     fig.tight_layout()
     r.section('What it has learned').figure(fig, 'First-layer filters (horizontal and vertical gradient side by side), before and after.', 'Two mosaics of filters'); bar.update()
     for layer in ('conv1', 'conv3', 'conv5'):
-        top = top_images(enc, S['train'], layer); o = top['selectivity'].argsort(descending=True, stable=True)[:8]
-        top = {k: (v[o] if isinstance(v, torch.Tensor) else [v[int(i)] for i in o]) for k,v in top.items()}
+        top = most_selective(top_images(enc, S['train'], layer))
         fig,axs = plt.subplots(1, 8, figsize=(13, 2)); show_top_images(S['train'], top, axs=axs); fig.tight_layout()
         r.figure(fig, f'{layer}: the nine patches with the strongest response to each of the eight most selective filters.', 'Eight mosaics of nine patches'); bar.update()
 

@@ -132,19 +132,15 @@ class Progress:
     def __enter__(self): return self
     def __exit__(self, *exc): self.close()
 
-# %% ../nbs/00b_train.ipynb #00d8a5d2
+# %% ../nbs/00b_train.ipynb #8af171cc
 class StopTraining(Exception):
     "Raise it in a callback to end `fit` after the current epoch; the history so far is returned"
 
 def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
-def _world():
-    "Number of processes that `accelerate launch` or torchrun started, 1 when there is only this one"
-    return int(os.environ.get('WORLD_SIZE', 1))
-
 def _accelerator(device):
-    "accelerate's `Accelerator` where there are several processes, else None"
-    if _world() == 1: return None
+    "accelerate's `Accelerator` where `accelerate launch` or torchrun started several processes, else None"
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1: return None
     from accelerate import Accelerator
     return Accelerator(cpu=device.type == 'cpu')
 
