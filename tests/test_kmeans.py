@@ -1,0 +1,35 @@
+"""K-means at the size the project promises: what it needs beyond the points, and that it repeats itself."""
+import subprocess, sys
+from pathlib import Path
+import pytest
+
+CODE = '''
+import numpy as np, torch
+from dl4ia_nbdev.kmeans import KMeans, kmeans_plus_plus
+def status(key): return int(next(l for l in open('/proc/self/status') if l.startswith(key)).split()[1])/1024
+rng = np.random.default_rng(0)
+X = rng.standard_normal((100_000, 256), dtype=np.float32)
+small = X[:5000].copy()
+for screen in ('int8','none'): KMeans(1000, init=small[:1000], max_iter=2, screen=screen).fit(small)
+kmeans_plus_plus(small, 20, 0)
+def extra(f):
+    X.sum(); open('/proc/self/clear_refs', 'w').write('5')                 # all of X is in memory; the peak starts again from here
+    before = status('VmRSS'); out = f(); return status('VmHWM') - before, out
+for screen in ('auto','none'):
+    mb, m = extra(lambda: KMeans(1000, init=X[:1000], max_iter=3, tol=0., screen=screen).fit(X))
+    print(f'{screen} {mb:.1f}')
+    again = KMeans(1000, init=X[:1000], max_iter=3, tol=0.).fit(X)
+    assert (again.labels_ == m.labels_).all() and (again.cluster_centers_ == m.cluster_centers_).all() and again.inertia_ == m.inertia_, 'not the same twice'
+print('plusplus %.1f' % extra(lambda: kmeans_plus_plus(X, 20, 0))[0])
+'''
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='reads the peak memory from Linux')
+def test_memory_and_repeatability_at_full_size():
+    "100,000×256 into 1000: at most 60 MB beyond the points, and bit-equal whichever way the nearest centre is found"
+    for _ in range(3):                                                     # a peak can hold more than ours (pages the kernel moves), never less: the smallest of three processes
+        run = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        used = {l.split()[0]: float(l.split()[1]) for l in run.stdout.splitlines()}
+        print(used)
+        if max(used.values()) <= 60: break
+    assert set(used) == {'auto','none','plusplus'} and max(used.values()) <= 60, f'MB beyond the points: {used}'
