@@ -1,0 +1,25 @@
+"The benchmark of K-means: it runs, its implementations end at the same inertia, and what it prints is what it keeps"
+import importlib.util, json, math, sys
+
+from conftest import root, run_in
+
+
+def test_lloyd(tmp_path):
+    p = run_in(root, sys.executable, 'benchmarks/kmeans.py', 'lloyd', '--quick', '--repeats', '1', '--threads', '1', '--data', 'restless',
+               '--json', tmp_path/'out.json', timeout=120)
+    assert p.returncode == 0, p.stdout[-3000:]
+    res = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))
+    faiss = importlib.util.find_spec('faiss') is not None
+    assert faiss or 'faiss is not installed' in p.stdout
+    want, rows = {'scikit-learn', 'dl4ia_nbdev'} | ({'faiss'} if faiss else set()), res['tables']['lloyd']
+    for case in ('large', 'small'):
+        rs = [r for r in rows if r['case'] == case]
+        assert {r['implementation'] for r in rs} == want and f'{case}, restless: ' in p.stdout
+        assert all(math.isfinite(r[o]) and r[o] > 0 for r in rs for o in ('ms/iteration', '× best peer', '× product', 'final inertia'))
+        assert max(r['final inertia'] for r in rs) <= 1.001*min(r['final inertia'] for r in rs)
+        assert all(0 < r['iterations'] <= 20 for r in rs)
+    assert all(r['extra memory, MB'] >= 0 for r in rows[:len(want)])              # --quick measures the first fits
+    assert {r['product'] for r in res['tables']['products']} >= {'numpy float32', 'torch float32'} and len(res['tables']['summary']) == 2
+    for line in ('implementation', 'product', 'summary', *want): assert f'\n  {line}' in p.stdout or f'\n{line}' in p.stdout
+    assert res['environment']['versions']['scikit-learn'] and res['settings']['threads'] == 1
+    assert str(root) not in json.dumps(res) and str(tmp_path) not in json.dumps(res)
