@@ -72,7 +72,7 @@ def _u_mm(x):
     "Unit roundoff of a matrix product of x, with the precision that torch is set to"
     return 2**-53 if x.dtype == torch.float64 else dict(highest=2**-24, high=2**-11, medium=2**-8)[torch.get_float32_matmul_precision()]
 
-# %% ../nbs/01a_nearest.ipynb #d2902605
+# %% ../nbs/01a_nearest.ipynb #2ddd3175
 class _Centres:
     "Centres made ready for a pass over the points"
     def __init__(self, exact, mu, centred, dtype, screen='none', floor=1e-30):
@@ -87,6 +87,11 @@ class _Centres:
     def off_by(self, length, u):
         "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both"
         return length*((self.C.shape[1] + 8)*u*self.top) + 4*u*(self.most + self.top**2)
+
+    def off_each(self, u):
+        "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
+        N = self.C.norm(dim=1)*(1 + 1e-6)
+        return N*((self.C.shape[1] + 8)*u), 4*u*(self.const.abs() + N*N)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -135,7 +140,7 @@ def _settle(raw, exact, rows, cols):
     first = np.empty(len(r), bool); first[:1] = True; np.not_equal(r[1:], r[:-1], out=first[1:])
     return r[first], cols[o[first]]
 
-# %% ../nbs/01a_nearest.ipynb #59f69dab
+# %% ../nbs/01a_nearest.ipynb #f4772448
 def _plain(x, raw, length, c):
     "Nearest of the centres `c` by one matrix product. Returns labels, and how many rows float64 had to decide"
     s = torch.addmm(c.const, x, c.C.T, alpha=-1)                           # (m,k)
@@ -144,12 +149,18 @@ def _plain(x, raw, length, c):
     e = c.off_by(length, _u_mm(x))                                         # no score is off by more
     doubt = (s.scatter(1, labels[:,None], torch.inf).amin(1) - e <= best + e).nonzero()[:,0]
     if len(doubt):
-        near = (s[doubt] <= (best + 2*e)[doubt, None]).nonzero()
-        rows,lab = (torch.from_numpy(a).to(x.device) for a in _settle(raw, c.exact, doubt[near[:,0]].cpu().numpy(), near[:,1].cpu().numpy()))
-        labels[rows] = lab
+        slope,base = c.off_each(_u_mm(x))                                  # a closer look at these: each centre with its own error
+        s = s.index_select(0, doubt)
+        E = torch.addcmul(base, length[doubt, None], slope)
+        near = s - E <= (s + E).amin(1, keepdim=True)
+        open_ = near.sum(1) > 1
+        doubt, near = doubt[open_], near[open_].nonzero()
+        if len(doubt):
+            rows,lab = (torch.from_numpy(a).to(x.device) for a in _settle(raw, c.exact, doubt[near[:,0]].cpu().numpy(), near[:,1].cpu().numpy()))
+            labels[rows] = lab
     return labels, len(doubt)
 
-# %% ../nbs/01a_nearest.ipynb #5d6aa630
+# %% ../nbs/01a_nearest.ipynb #1cee6361
 def _packed(x, raw, length, c, m, work=None):
     """`_plain` with half the work after the product. A big offset turns float scores into evenly spaced integers; times 2^bits plus the
     column's number, one running minimum finds both the smallest score and its place"""
@@ -158,7 +169,7 @@ def _packed(x, raw, length, c, m, work=None):
     R = c.most + float(length.max())*c.top*1.001                           # no score is larger
     M = 2.**(math.frexp(R)[1] + bits - 7); q = M*2**-23                    # scores + 1.5·M lie in [M, 2·M), in steps of q
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
-    wide = (c.off_by(length, _u_mm(x)).mul_(2/q)).ceil_().int() + (8 + x.shape[1]//32)      # how far apart two scores must be, in steps
+    wide = c.off_by(length, _u_mm(x)).mul_(2/q).ceil_().clamp_(max=2**29).int() + (8 + x.shape[1]//32)      # how far apart two scores must be, in steps
     S, labels, close = _room(work, 'S', m, k, torch.float32), np.empty(n, np.int64), 0
     for i in range(0, n, m):
         w = min(m, n - i)
@@ -171,11 +182,12 @@ def _packed(x, raw, length, c, m, work=None):
         doubt = ((torch.amin(J, 1).numpy() >> bits) <= far).nonzero()[0]
         labels[i:i+w] = lab
         if len(doubt):
-            near = ((J.numpy()[doubt] >> bits) <= far[doubt, None])
-            near[np.arange(len(doubt)), lab[doubt]] = True
-            r,l = near.nonzero()
-            rows,l = _settle(raw, c.exact, doubt[r] + i, l)
-            labels[rows] = l; close += len(doubt)
+            rest = n - (i + w) if len(doubt) > w//2 else 0                 # so many scales in one set of points: steps are too coarse for all that follow
+            at = torch.from_numpy(np.r_[doubt + i, np.arange(i + w, i + w + rest)])
+            for r in at.split(max(64, 2**20//k)):
+                l,more = _plain(x.index_select(0, r), raw.index_select(0, r), length.index_select(0, r), c)
+                labels[r.numpy()] = l.numpy(); close += more
+            if rest: break
     return torch.from_numpy(labels), close
 
 @functools.cache
@@ -257,20 +269,22 @@ def _thresholds(V, A, out):
     np.matmul(V.numpy(), A.numpy(), out=out.numpy())
     return out
 
-# %% ../nbs/01a_nearest.ipynb #abe489a6
+# %% ../nbs/01a_nearest.ipynb #1d78fe05
 def _screened(x, raw, length, c, V, codes, prev, m, work=None):
     "What `_direct` returns, by screening, and the number of rivals: `V` (n,4) float32 holds 1/step, room for a bound, left and size of each row's code"
     n,G,g,low = len(x), c.G, c.g, -2**31
     S = _room(work, 'S', m, G*g, torch.int32)
     mx,hit,bar = (_room(work, *a) for a in (('mx', m, G, torch.int32), ('hit', m, G, torch.bool), ('bar', m, G, torch.float32)))
     const,member = c.const.numpy(), c.member.numpy()
-    e = c.off_by(length, _u(x)).numpy()                                    # no float score is off by more
+    long, (slope,base) = length.numpy(), (a.numpy() for a in c.off_each(_u(x)))
+    e = np.empty(n, long.dtype)                                            # how far the own score can be off
     guess = prev is None
     if guess: prev,own,place = np.empty(n, np.int64), np.empty(n, e.dtype), np.empty(n, np.int64)
     else:
         place = c.place.numpy().take(prev.numpy())
         prev = member.take(place)                                          # of identical centres the first
         own = const.take(prev) - _dots(x, None, torch.from_numpy(prev), c.C).numpy()
+        e = long*slope.take(prev) + base.take(prev)
         V[:,1] = torch.from_numpy(own + e)*V[:,0]
     rows,cols,over = [],[],[]
     for i in range(0, n, m):
@@ -284,6 +298,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
             at = I.view(w*G, g).index_select(0, grp + torch.arange(0, w*G, G)).argmax(1).add_(grp*g)
             place[s] = at.numpy(); prev[s] = member.take(place[s])
             own[s] = const.take(prev[s]) - _dots(x[s], None, torch.from_numpy(prev[s]), c.C).numpy()
+            e[s] = long[s]*slope.take(prev[s]) + base.take(prev[s])
             V[s,1] = torch.from_numpy(own[s] + e[s])*V[s,0]
         F[np.arange(0, w*G*g, G*g) + place[s]] = low                       # the own centre is no rival
         torch.amax(I.view(w, G, g), 2, out=mx[:w])
@@ -294,19 +309,22 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
             over.append(i); continue
         wall = np.ceil(np.clip(bar[:w].numpy().reshape(-1).take(at), -2**30, 2**30)).astype(np.int32)
         f = (I.view(w*G, g).index_select(0, torch.from_numpy(at)).numpy() >= wall[:,None]).reshape(-1).nonzero()[0]
+        if len(f) > 24*w: over.append(i); continue
         h = at.take(f//g); row = h//G
         rows.append(row + i); cols.append(member.take((h - row*G)*g + f%g))
     labels, close, found = prev, 0, sum(map(len, rows))
     if found:
         r,k = np.concatenate(rows), np.concatenate(cols)
         v = const.take(k) - _dots(x, torch.from_numpy(r), torch.from_numpy(k), c.C).numpy()
-        keep = (v <= own.take(r) + 2*e.take(r)).nonzero()[0]               # the float product rules out most of them
+        ev = long.take(r)*slope.take(k) + base.take(k)
+        keep = (v - ev <= (own + e).take(r)).nonzero()[0]                  # the float product rules out most of them
         if len(keep):
-            r,k,v = r.take(keep),k.take(keep),v.take(keep)
+            r,k,v,ev = r.take(keep),k.take(keep),v.take(keep),ev.take(keep)
             has = r[np.r_[True, r[1:] != r[:-1]]]
             r,k,v = np.r_[r, has], np.r_[k, prev.take(has)], np.r_[v, own.take(has)]
-            best = np.full(n, np.inf, own.dtype); np.minimum.at(best, r, v)
-            near = (v <= best.take(r) + 2*e.take(r)).nonzero()[0]
+            ev = np.r_[ev, e.take(has)]
+            best = np.full(n, np.inf, own.dtype); np.minimum.at(best, r, v + ev)
+            near = (v - ev <= best.take(r)).nonzero()[0]
             r,k,v = r.take(near),k.take(near),v.take(near)
             alone = np.bincount(r, minlength=n).take(r) == 1
             labels = prev.copy()
