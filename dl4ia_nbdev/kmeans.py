@@ -18,7 +18,7 @@ from .nearest import _Points, _cdist, _enter, _u_mm, assign, pairwise_sq_dists
 # %% ../nbs/01_kmeans.ipynb #65e12281
 _all_ = ['assign', 'pairwise_sq_dists']
 
-# %% ../nbs/01_kmeans.ipynb #7e8fbcc0
+# %% ../nbs/01_kmeans.ipynb #6afb2b79
 def _add(sums, x, labels, weight=None, sign=1):
     "Add the rows of `x` (times their weight, times `sign`) to their clusters' sums in float64, always in the same order"
     if x.is_cuda:                                                          # atomic adds would come in any order: sort, then sum segments
@@ -32,6 +32,11 @@ def _add(sums, x, labels, weight=None, sign=1):
         y = x[i:i+m].double()
         if weight is not None: y = y*weight[i:i+m, None]
         sums.index_add_(0, labels[i:i+m], y if sign == 1 else -y)
+
+def _sizes(labels, w, k):
+    "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
+    if w is None: return torch.bincount(labels, minlength=k)
+    return torch.bincount(labels.cpu(), w.cpu(), minlength=k).to(labels.device)
 
 def _labels(labels, n, k, device=None):
     "Check one label a point, whole numbers in 0…k-1"
@@ -64,10 +69,10 @@ def update(
     X,leave = _enter(X)
     labels,w = _labels(labels, len(X), k, X.device), _weights(sample_weight, len(X), X.device)
     sums = X.new_zeros(k, X.shape[1], dtype=torch.float64); _add(sums, X, labels, w)
-    sizes = torch.bincount(labels, w, minlength=k)
+    sizes = _sizes(labels, w, k)
     return leave(sums/sizes[:,None]), leave(sizes)
 
-# %% ../nbs/01_kmeans.ipynb #0e159b7b
+# %% ../nbs/01_kmeans.ipynb #72f47eb1
 def _generator(random_state):
     "A CPU generator of our own from None, a whole number, a numpy RandomState or Generator, or a torch.Generator"
     if isinstance(random_state, torch.Generator):
@@ -165,7 +170,7 @@ def _parallel(pts, k, g, w=None, rounds=5, factor=2):
     if len(cand) < k:                                                      # few rounds on few points: fill up
         more = pts.rows(_random(n, k, g).sort().values.to(dev)).double()
         cand = torch.cat([cand, more])
-    weight = torch.bincount(near, w, minlength=len(cand)).double()
+    weight = _sizes(near, w, len(cand)).double()
     Z = (cand - cand.mean(0)).to(pts.dtype)
     return cand[_plus_plus(Z, k, g, 2 + int(math.log(k)), weight)]
 
@@ -247,7 +252,7 @@ def refill(
     for take,j in _moves(lambda at: X[at], lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
     return leave(labels), int((sizes == 0).sum())
 
-# %% ../nbs/01_kmeans.ipynb #48f38367
+# %% ../nbs/01_kmeans.ipynb #d202e4ff
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     "Lloyd's K-means in scikit-learn's manners, on arrays, tensors or batches, with a recorded history"
     def __init__(self,
@@ -331,7 +336,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             if fresh: changed = n if old is None else int((labels != old).sum())
             else:     changed = self._carry(pts, sums, old, labels, w)     # few points moved
             count = torch.bincount(labels, minlength=k)
-            size = count.double() if w is None else torch.bincount(labels, w, minlength=k)
+            size = count.double() if w is None else _sizes(labels, w, k)
             J = self._from_sums(pts, C, sums, size, spread)
             if J < 1e-6*spread: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
             if self.trace: trace.append((C, labels))
@@ -343,8 +348,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                     x,wa = pts.rows(take), None if w is None else w[take]
                     one = torch.full_like(take, j)
                     _add(S, x, one, wa); _add(S, x, labels[take], wa, -1)
-                    n_take = torch.ones(len(take), dtype=torch.float64, device=pts.device) if wa is None else wa
-                    W.index_add_(0, one, n_take); W.index_add_(0, labels[take], -n_take)
+                    W += _sizes(one, wa, k) - _sizes(labels[take], wa, k)
             elif n_empty and self.empty == 'drop': live = W > 0
             new = torch.where(W[:,None] > 0, S/W[:,None], C)
             if self.spherical:
@@ -413,7 +417,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         labels = pts.assign(C, old)[0]
         if sums is not None:                                               # sums of the old labels are at hand
             self._carry(pts, sums, old, labels, w)
-            J = self._from_sums(pts, C, sums, torch.bincount(labels, w, minlength=len(C)).double(), spread)
+            J = self._from_sums(pts, C, sums, _sizes(labels, w, len(C)).double(), spread)
         if J <= 1e-6*spread: J = self._inertia(pts, C, labels, w)
         self.labels_,self.inertia_ = pts.leave(labels), J/pts.scale**2
 
@@ -486,7 +490,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts,C = self._seen(X)
         return -self._inertia(pts, C, pts.assign(C)[0], _weights(sample_weight, pts.n, pts.device))/pts.scale**2
 
-# %% ../nbs/01_kmeans.ipynb #da9566b4
+# %% ../nbs/01_kmeans.ipynb #f291de99
 class MiniBatchKMeans(KMeans):
     "K-means that moves its centres after every batch of points (Sculley 2010): for many points, or points that keep coming"
     def __init__(self,
@@ -529,7 +533,7 @@ class MiniBatchKMeans(KMeans):
     def _step(self, C, N, x, sq, labels, w, mu):
         "Move the centres `C` and their counts `N` by one batch; the batch's inertia before the move, and the counts it adds"
         sums = torch.zeros_like(C); _add(sums, x, labels, w)
-        size = torch.bincount(labels, w, minlength=len(C)).double()
+        size = _sizes(labels, w, len(C)).double()
         c,s = C - mu, sums - size[:,None]*mu
         J = float(sq.sum() if w is None else sq.dot(w)) - 2*float((c*s).sum()) + float((size*c.pow(2).sum(1)).sum())
         N += size

@@ -340,7 +340,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         labels[s],more = _direct(x[s], raw[s], length[s], c); close += more
     return labels, close, found + len(over)*m*32
 
-# %% ../nbs/01a_nearest.ipynb #c6dd1f11
+# %% ../nbs/01a_nearest.ipynb #401d6bdb
 class _Points:
     "Points seen block by block in their working dtype, with what a pass needs to know of them"
     def __init__(self, X, name='X', device=None, spherical=False, chunk=None):
@@ -509,7 +509,12 @@ class _Points:
         if Q is None:                                                      # a stream keeps no codes
             Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4)
             for j in range(0, len(x), 4096): self._code(x[j:j+4096], Q[j:j+4096], V[j:j+4096])
-        return _screened(x, raw, length, c, V, Q, prev, self.chunk or min(len(x), max(64, 2**20//(c.G*c.g))), self.work)
+        m, labels, close, rivals = self.chunk or min(len(x), max(64, 2**20//(c.G*c.g))), [], 0, 0
+        for j in range(0, len(x), step := max(m, 2**15)):                  # a part at a time: lists of rivals take memory
+            s = slice(j, j+step)
+            l,n_close,n_riv = _screened(x[s], raw[s], length[s], c, V[s], Q[s], None if prev is None else prev[s], m, self.work)
+            labels.append(l); close += n_close; rivals += n_riv
+        return torch.cat(labels), close, rivals
 
 # %% ../nbs/01a_nearest.ipynb #297218d4
 def _prepare(X, C, screen='auto', chunk_size=None, device=None, spherical=False, names=('X','C')):
