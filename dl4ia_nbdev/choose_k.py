@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['elbow', 'silhouette', 'uniform_reference', 'gap_statistic', 'gap_rule', 'stability', 'KChoice', 'choose_k']
 
-# %% ../nbs/01b_choose_k.ipynb #42630fb5
+# %% ../nbs/01b_choose_k.ipynb #13e9b361
 import math, numbers
 import numpy as np
 import torch
@@ -13,15 +13,10 @@ import matplotlib.pyplot as plt
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
 from .kmeans import KMeans
+from .nearest import _enter, _whole
 from .plot import palette
 
-# %% ../nbs/01b_choose_k.ipynb #6c5805ca
-def _whole(v, name, least=1):
-    "`v` as an int, if it is a whole number of at least `least`"
-    if not isinstance(v, numbers.Integral) or isinstance(v, bool): raise TypeError(f"{name} must be a whole number, got {v!r}")
-    if v < least: raise ValueError(f"{name} must be at least {least}, got {v}")
-    return int(v)
-
+# %% ../nbs/01b_choose_k.ipynb #0eae4279
 def _rising(ks, name='ks', count=1):
     "`ks` as a list of whole numbers in rising order"
     try: ks = [_whole(k, f'every k of {name}') for k in ks]
@@ -48,7 +43,7 @@ def _below_chord(ks, J):
     v = (J - J[-1])/(J[0] - J[-1]) if J[0] != J[-1] else 1 - u
     return (1 - u - v)/2**.5
 
-# %% ../nbs/01b_choose_k.ipynb #2bcad7d7
+# %% ../nbs/01b_choose_k.ipynb #daa1520e
 def _seed(random_state):
     "A whole number to derive all randomness from: `random_state` itself, or one drawn from it"
     if random_state is None: return int(np.random.SeedSequence().generate_state(1)[0])
@@ -56,15 +51,6 @@ def _seed(random_state):
     if not isinstance(random_state, numbers.Integral) or isinstance(random_state, bool): raise TypeError(f"random_state must be None, a whole number or a CPU torch.Generator, got {random_state!r}")
     if not 0 <= random_state < 2**63: raise ValueError(f"random_state must be at least 0 and below 2**63, got {random_state}")
     return int(random_state)
-
-def _points(X):
-    "`X` as an n×d float tensor on its device, after `KMeans` has checked it"
-    dtype = KMeans(1, max_iter=1).fit(X).cluster_centers_.dtype
-    if isinstance(X, Tensor):
-        W = X.detach().to(dtype)
-        return W if W.element_size() >= 4 else W.float()                     # no decompositions in half precision
-    W = torch.from_numpy(np.array(X, dtype=dtype.newbyteorder('=')))
-    return W if W.element_size() >= 4 else W.float()
 
 def _numpy(t): return t.cpu().numpy() if isinstance(t, Tensor) else np.asarray(t)
 
@@ -92,11 +78,11 @@ def silhouette(
     random_state=None,  # None, a whole number or a CPU torch.Generator
 )->list:                # One dict a k: k, and silhouette, the mean in -1…1 (None for k=1, where there is no other cluster)
     "Mean silhouette of the K-means clusters, for every k (Rousseeuw 1987); raises `ValueError` where k, X or the sample do not allow one"
-    W = _points(X); ks = _rising(ks); _at_most(ks, len(W)-1, f'the silhouette of {len(W)} points needs two points in some cluster')
+    W = _enter(X)[0]; ks = _rising(ks); _at_most(ks, len(W)-1, f'the silhouette of {len(W)} points needs two points in some cluster')
     n_init,sample_size,seed = _whole(n_init, 'n_init'), _whole(sample_size, 'sample_size', 3), _seed(random_state)
     return _silhouette(W, _fits(X, ks, n_init, seed), sample_size, seed)
 
-# %% ../nbs/01b_choose_k.ipynb #760d7db5
+# %% ../nbs/01b_choose_k.ipynb #55a0069a
 def _reference_box(W, reference):
     "The points' mean, the axes of the reference box (r,d), and its two corners (r,)"
     if reference not in ('pca','box'): raise ValueError(f"reference must be 'pca' or 'box', got {reference!r}")
@@ -117,11 +103,11 @@ def uniform_reference(
     random_state=None,  # None, a whole number or a CPU torch.Generator
 ):                      # Points, n×d, of X's kind
     "As many points as `X` has, without groups: uniform over a box around `X`"
-    W = _points(X); box = _reference_box(W, reference)
+    W = _enter(X)[0]; box = _reference_box(W, reference)
     Z = _reference_draw(box, len(W), np.random.default_rng([_seed(random_state), 1, 0]))
     return Z if isinstance(X, Tensor) else Z.numpy()
 
-# %% ../nbs/01b_choose_k.ipynb #88a3f3bc
+# %% ../nbs/01b_choose_k.ipynb #6278db60
 def _gap(W, models, n_refs, reference, n_init, seed):
     box = _reference_box(W, reference)
     L = []
@@ -145,7 +131,7 @@ def gap_statistic(
     random_state=None,  # None, a whole number or a CPU torch.Generator
 )->list:                # One dict a k: k, log_w, ref_log_w (its mean over the references), gap, s
     "Gap statistic of the K-means clusters, for every k (Tibshirani, Walther & Hastie 2001); raises `ValueError` for too many clusters or an unknown reference"
-    W = _points(X); ks = _rising(ks); _check_distinct(W, ks)
+    W = _enter(X)[0]; ks = _rising(ks); _check_distinct(W, ks)
     n_refs,n_init,seed = _whole(n_refs, 'n_refs', 2), _whole(n_init, 'n_init'), _seed(random_state)
     _reference_box(W[:2], reference)
     return _gap(W, _fits(X, ks, n_init, seed), n_refs, reference, n_init, seed)
@@ -158,7 +144,7 @@ def gap_rule(
     if len(rows) < 2: raise ValueError(f"rows must hold at least 2 ks to compare, got {len(rows)}")
     return next((r['k'] for r,nxt in zip(rows, rows[1:]) if r['gap'] >= nxt['gap'] - nxt['s']), None)
 
-# %% ../nbs/01b_choose_k.ipynb #ae7a174a
+# %% ../nbs/01b_choose_k.ipynb #7aaf183b
 def _stability(W, ks, n_pairs, n_init, seed):
     half, rows = len(W)//2, []
     splits = [np.random.default_rng([seed, 2, p]).permutation(len(W))[:2*half].reshape(2, half) for p in range(n_pairs)]   # the same halves for every k
@@ -178,10 +164,10 @@ def stability(
     random_state=None,  # None, a whole number or a CPU torch.Generator
 )->list:                # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
     "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004)"
-    W = _points(X); ks = _rising(ks); _check_halves(W, ks)
+    W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, ks)
     return _stability(W, ks, _whole(n_pairs, 'n_pairs'), _whole(n_init, 'n_init'), _seed(random_state))
 
-# %% ../nbs/01b_choose_k.ipynb #4f606d43
+# %% ../nbs/01b_choose_k.ipynb #aab27374
 def _highest(rows, key, last=False):
     "The k with the highest `key`; of equals the first, or the last"
     rows = [r for r in rows if r[key] is not None]
@@ -236,7 +222,7 @@ def choose_k(
     for m in methods:
         if m not in known: raise ValueError(f"methods must be among {', '.join(known)}, got {m!r}")
     if not methods or len(set(methods)) < len(methods): raise ValueError(f"methods must name at least one method, each once, got {methods}")
-    W = _points(X); ks = _rising(ks, count=3 if 'elbow' in methods else 2)
+    W = _enter(X)[0]; ks = _rising(ks, count=3 if 'elbow' in methods else 2)
     n_init,n_refs,n_pairs,sample_size = _whole(n_init, 'n_init'), _whole(n_refs, 'n_refs', 2), _whole(n_pairs, 'n_pairs'), _whole(sample_size, 'sample_size', 3)
     _reference_box(W[:2], reference); seed = _seed(random_state)
     _at_most(ks, len(W)-1, f'X has {len(W)} points')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['update', 'kmeans_plus_plus', 'refill', 'KMeans', 'MiniBatchKMeans', 'assign', 'pairwise_sq_dists']
 
-# %% ../nbs/01_kmeans.ipynb #9260c44e
+# %% ../nbs/01_kmeans.ipynb #cf98cb6e
 import inspect, math, numbers, time, warnings
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import _check_feature_names
-from .nearest import _Points, _cdist, _enter, _u_mm, assign, pairwise_sq_dists
+from .nearest import _Points, _cdist, _check_way, _enter, _room, _u_mm, _whole, assign, pairwise_sq_dists
 
 # %% ../nbs/01_kmeans.ipynb #65e12281
 _all_ = ['assign', 'pairwise_sq_dists']
 
-# %% ../nbs/01_kmeans.ipynb #6afb2b79
-def _add(sums, x, labels, weight=None, sign=1):
-    "Add the rows of `x` (times their weight, times `sign`) to their clusters' sums in float64, always in the same order"
+# %% ../nbs/01_kmeans.ipynb #cc4d2aa4
+def _add(sums, x, labels, weight=None, sign=1, work=None):
+    "Add the rows of `x` (times their weight, times `sign`) to their clusters' sums in float64, always in the same order; `work` keeps the room that this takes"
     if x.is_cuda:                                                          # atomic adds would come in any order: sort, then sum segments
         for i in range(0, len(x), 2**17):
             l = labels[i:i+2**17]; o = l.argsort(stable=True); y = x[i:i+2**17].index_select(0, o).double()
@@ -28,14 +28,16 @@ def _add(sums, x, labels, weight=None, sign=1):
             sums += sign*torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0)
         return
     m = max(64, 2**18//x.shape[1])
+    room = _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
     for i in range(0, len(x), m):
-        y = x[i:i+m].double()
-        if weight is not None: y = y*weight[i:i+m, None]
-        sums.index_add_(0, labels[i:i+m], y if sign == 1 else -y)
+        y = x[i:i+m]
+        y = room[:len(y)].copy_(y)
+        if weight is not None: y *= weight[i:i+m, None]
+        sums.index_add_(0, labels[i:i+m], y if sign == 1 else y.neg_())
 
 def _sizes(labels, w, k):
     "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
-    if w is None: return torch.bincount(labels, minlength=k)
+    if w is None: return torch.bincount(labels, minlength=k) if labels.is_cuda else torch.from_numpy(np.bincount(labels.numpy(), minlength=k))
     return torch.bincount(labels.cpu(), w.cpu(), minlength=k).to(labels.device)
 
 def _labels(labels, n, k, device=None):
@@ -72,7 +74,7 @@ def update(
     sizes = _sizes(labels, w, k)
     return leave(sums/sizes[:,None]), leave(sizes)
 
-# %% ../nbs/01_kmeans.ipynb #72f47eb1
+# %% ../nbs/01_kmeans.ipynb #f4e4f900
 def _generator(random_state):
     "A CPU generator of our own from None, a whole number, a numpy RandomState or Generator, or a torch.Generator"
     if isinstance(random_state, torch.Generator):
@@ -89,9 +91,8 @@ def _generator(random_state):
     return g
 
 def _check_k(k, n, name='k'):
-    if not isinstance(k, numbers.Integral) or isinstance(k, bool): raise TypeError(f"{name} must be a whole number, got {k!r}")
-    if k < 1: raise ValueError(f"{name} must be at least 1, got {k}")
-    if n is not None and k > n: raise ValueError(f"{name}={k} is larger than the number of samples {n}")
+    "`k` as an int, if it is a whole number from 1 to `n`"
+    if _whole(k, name) > n: raise ValueError(f"{name}={k} is larger than the number of samples {n}")
     return int(k)
 
 def _sq_to(X, x2, cand):
@@ -196,7 +197,7 @@ def kmeans_plus_plus(
     Reads all points once for several steps, not once a step: see the text. Raises `ValueError` for k > n, NaN, infinity and impossible weights."""
     pts = _Points(X); k = _check_k(k, pts.n)
     if pts.stream: raise TypeError("X must be an array or tensor: kmeans_plus_plus needs the points in memory")
-    if n_trials is not None: _check_k(n_trials, None, 'n_trials')
+    if n_trials is not None: _whole(n_trials, 'n_trials')
     w = _weights(sample_weight, pts.n, pts.device)
     rows = _plus_plus(_memory(pts)[0], k, _generator(random_state), n_trials or 2 + int(math.log(k)), w)
     return pts.leave(pts.X.index_select(0, rows)), pts.leave(rows)
@@ -252,7 +253,7 @@ def refill(
     for take,j in _moves(lambda at: X[at], lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
     return leave(labels), int((sizes == 0).sum())
 
-# %% ../nbs/01_kmeans.ipynb #d202e4ff
+# %% ../nbs/01_kmeans.ipynb #2d1fd64e
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     "Lloyd's K-means in scikit-learn's manners, on arrays, tensors or batches, with a recorded history"
     def __init__(self,
@@ -290,13 +291,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     _repr_html_ = None                                                     # one line is enough in a notebook
 
     def _check_settings(self):
-        for name in ('n_init','max_iter'): _check_k(getattr(self, name), None, name)
+        for name in ('n_init','max_iter'): _whole(getattr(self, name), name)
         if not isinstance(self.tol, numbers.Real) or not self.tol >= 0: raise ValueError(f"tol must be a number of at least 0, got {self.tol!r}")
         if self.empty not in _policies: raise ValueError(f"empty must be one of {', '.join(map(repr, _policies))}, got {self.empty!r}")
         if isinstance(self.init, str) and self.init not in ('k-means++','k-means||','random'): raise ValueError(f"init must be 'k-means++', 'k-means||', 'random' or an array of k×d centres, got {self.init!r}")
-        if self.chunk_size is not None and (not isinstance(self.chunk_size, numbers.Integral) or self.chunk_size < 1): raise ValueError(f"chunk_size must be a whole number of rows of at least 1 or None, got {self.chunk_size!r}")
-        if self.screen not in ('auto','int8','none'): raise ValueError(f"screen must be 'auto', 'int8' or 'none', got {self.screen!r}")
-        _check_k(self.n_clusters, None, 'n_clusters')
+        _check_way(self.screen, self.chunk_size); _whole(self.n_clusters, 'n_clusters')
 
     def _given(self, pts):
         "The centres to start from where they are given, else None"
@@ -329,13 +328,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             t = time.perf_counter()
             old, fresh = labels, pts.stream or labels is None or changed > n//8
             if fresh: sums = torch.zeros(k, pts.d, dtype=torch.float64, device=pts.device)
-            labels,close,rivals = pts.assign(C, old, (lambda x,s,l: _add(sums, x, l, None if w is None else w[s])) if fresh else None)
+            labels,close,rivals = pts.assign(C, old, (lambda x,s,l: _add(sums, x, l, None if w is None else w[s], work=pts.work)) if fresh else None)
             if pts.screen == "int8" and self.screen == "auto" and i > 1 and rivals > n*max(3, k*pts.d//2**13):
                 strikes += 1
                 if strikes > 1: pts.choose(k, 'none')                     # eight bits cannot tell these centres apart
             if fresh: changed = n if old is None else int((labels != old).sum())
             else:     changed = self._carry(pts, sums, old, labels, w)     # few points moved
-            count = torch.bincount(labels, minlength=k)
+            count = _sizes(labels, None, k)
             size = count.double() if w is None else _sizes(labels, w, k)
             J = self._from_sums(pts, C, sums, size, spread)
             if J < 1e-6*spread: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
@@ -490,7 +489,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts,C = self._seen(X)
         return -self._inertia(pts, C, pts.assign(C)[0], _weights(sample_weight, pts.n, pts.device))/pts.scale**2
 
-# %% ../nbs/01_kmeans.ipynb #f291de99
+# %% ../nbs/01_kmeans.ipynb #a66009cc
 class MiniBatchKMeans(KMeans):
     "K-means that moves its centres after every batch of points (Sculley 2010): for many points, or points that keep coming"
     def __init__(self,
@@ -515,9 +514,9 @@ class MiniBatchKMeans(KMeans):
 
     def _check_settings(self):
         super()._check_settings()
-        _check_k(self.batch_size, None, 'batch_size')
+        _whole(self.batch_size, 'batch_size')
         for name in ('max_no_improvement','init_size'):
-            if getattr(self, name) is not None: _check_k(getattr(self, name), None, name)
+            if getattr(self, name) is not None: _whole(getattr(self, name), name)
         if self.empty == 'drop': raise ValueError("empty must be 'split', 'farthest', 'random' or 'keep' for mini-batches, got 'drop'")
 
     def _begin(self, pts, g, w):

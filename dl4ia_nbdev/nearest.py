@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../nbs/01a_nearest.ipynb #94a10e89
+# %% ../nbs/01a_nearest.ipynb #3f48b92a
 def _tensor(X, name='X'):
     "`X` as a tensor, without a copy where that can be; its working dtype; and a function that turns results into X's kind"
     like = X
@@ -56,12 +56,27 @@ def _enter(X, name='X'):
     if bad: _refuse(bad, len(X), name)
     return X, leave
 
-def _refuse(rows, n, name):
-    raise ValueError(f"{name} must be finite, got NaN or infinite (inf) values in {len(rows)} of {n} rows: {', '.join(map(str, rows[:5]))}{', …' if len(rows) > 5 else ''}")
+def _list(rows, n):
+    "The first of some rows, in words"
+    return f"{len(rows)} of {n} rows: {', '.join(map(str, rows[:5]))}{', …' if len(rows) > 5 else ''}"
 
-def _match(X, C, names=('X','C')):
-    "Check that points and centres have the same number of features"
-    if X.shape[1] != C.shape[1]: raise ValueError(f"{names[0]} has {X.shape[1]} features, but {names[1]} has {C.shape[1]}")
+def _refuse(rows, n, name):
+    raise ValueError(f"{name} must be finite, got NaN or infinite (inf) values in {_list(rows, n)}")
+
+def _whole(v, name, least=1):
+    "`v` as an int, if it is a whole number of at least `least`"
+    if not isinstance(v, numbers.Integral) or isinstance(v, bool): raise TypeError(f"{name} must be a whole number, got {v!r}")
+    if v < least: raise ValueError(f"{name} must be at least {least}, got {v}")
+    return int(v)
+
+def _check_way(screen, chunk_size):
+    "Refuse what does not say how to find the nearest"
+    if chunk_size is not None: _whole(chunk_size, 'chunk_size')
+    if screen not in ('auto','int8','none'): raise ValueError(f"screen must be 'auto', 'int8' or 'none', got {screen!r}")
+
+def _match(d, C):
+    "Check that points of `d` features and the centres have the same number"
+    if d != C.shape[1]: raise ValueError(f"X has {d} features, but C has {C.shape[1]}")
 
 # %% ../nbs/01a_nearest.ipynb #ab5752a3
 def _u(x):
@@ -160,34 +175,37 @@ def _plain(x, raw, length, c):
             labels[rows] = lab
     return labels, len(doubt)
 
-# %% ../nbs/01a_nearest.ipynb #1cee6361
+# %% ../nbs/01a_nearest.ipynb #6a8b825e
 def _packed(x, raw, length, c, m, work=None):
     """`_plain` with half the work after the product. A big offset turns float scores into evenly spaced integers; times 2^bits plus the
     column's number, one running minimum finds both the smallest score and its place"""
-    n,k = len(x),len(c.C)
+    (n,d),k = x.shape,len(c.C)
     bits = max(10, (k - 1).bit_length())
     R = c.most + float(length.max())*c.top*1.001                           # no score is larger
     M = 2.**(math.frexp(R)[1] + bits - 7); q = M*2**-23                    # scores + 1.5·M lie in [M, 2·M), in steps of q
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
-    wide = c.off_by(length, _u_mm(x)).mul_(2/q).ceil_().clamp_(max=2**29).int() + (8 + x.shape[1]//32)      # how far apart two scores must be, in steps
-    S, labels, close = _room(work, 'S', m, k, torch.float32), np.empty(n, np.int64), 0
+    wide = c.off_by(length.numpy(), _u_mm(x))*(2/q) + (9 + d//32)          # how far apart two scores must be, in steps
+    S, at = _room(work, 'S', m, k, torch.float32), np.arange(0, m*k, k)
+    least, second = _room(work, 'least', 2, n, torch.int32)
     for i in range(0, n, m):
         w = min(m, n - i)
         J = torch.addmm(const, x[i:i+w], c.C.T, alpha=-1, out=S[:w]).view(torch.int32)
         torch.add(col, J, alpha=2**bits, out=J)
-        best = torch.amin(J, 1).numpy()
-        lab = best & one
-        J.numpy().reshape(-1)[np.arange(0, w*k, k) + lab] = 2**31 - 1
-        far = (best >> bits) + wide[i:i+w].numpy()
-        doubt = ((torch.amin(J, 1).numpy() >> bits) <= far).nonzero()[0]
-        labels[i:i+w] = lab
-        if len(doubt):
-            rest = n - (i + w) if len(doubt) > w//2 else 0                 # so many scales in one set of points: steps are too coarse for all that follow
-            at = torch.from_numpy(np.r_[doubt + i, np.arange(i + w, i + w + rest)])
-            for r in at.split(max(64, 2**20//k)):
-                l,more = _plain(x.index_select(0, r), raw.index_select(0, r), length.index_select(0, r), c)
-                labels[r.numpy()] = l.numpy(); close += more
-            if rest: break
+        torch.amin(J, 1, out=least[i:i+w])
+        J.numpy().reshape(-1)[at[:w] + (least[i:i+w].numpy() & one)] = 2**31 - 1
+        torch.amin(J, 1, out=second[i:i+w])
+        if i == 0 and n > w and ((second[:w].numpy() >> bits) - (least[:w].numpy() >> bits) <= wide[:w]).sum() > w//2: second[w:] = least[w:]; break
+    least,second = least.numpy(), second.numpy()
+    labels = (least & one).astype(np.int64)
+    doubt = ((second >> bits) - (least >> bits) <= wide).nonzero()[0]
+    if len(doubt)*k*d <= 2**20:                                            # few: float64 right away
+        y = (raw.numpy()[doubt].astype(np.float64)[:,None] - c.exact.numpy()).reshape(-1, d)
+        labels[doubt] = np.einsum('ij,ij->i', y, y).reshape(-1, k).argmin(1)
+        return torch.from_numpy(labels), len(doubt)
+    close = 0
+    for r in torch.from_numpy(doubt).split(max(64, 2**20//k)):
+        l,more = _plain(x.index_select(0, r), raw.index_select(0, r), length.index_select(0, r), c)
+        labels[r.numpy()] = l.numpy(); close += more
     return torch.from_numpy(labels), close
 
 @functools.cache
@@ -202,7 +220,7 @@ def _direct(x, raw, length, c, m=None, work=None):
     "Nearest of the centres `c` by one matrix product, in the fastest way there is here"
     k = len(c.C)
     if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and _packing_works():
-        return _packed(x, raw, length, c, m or max(64, min(len(x), 2**21//k)), work)
+        return _packed(x, raw, length, c, m or max(64, min(len(x), 2**19//k)), work)
     m = m or max(256, (2**26 if x.is_cuda else 2**18)//max(k, x.shape[1]))
     parts = [_plain(y, z, l, c) for y,z,l in zip(x.split(m), raw.split(m), length.split(m))]
     return torch.cat([p[0] for p in parts]), sum(p[1] for p in parts)
@@ -340,7 +358,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         labels[s],more = _direct(x[s], raw[s], length[s], c); close += more
     return labels, close, found + len(over)*m*32
 
-# %% ../nbs/01a_nearest.ipynb #401d6bdb
+# %% ../nbs/01a_nearest.ipynb #81da01e3
 class _Points:
     "Points seen block by block in their working dtype, with what a pass needs to know of them"
     def __init__(self, X, name='X', device=None, spherical=False, chunk=None):
@@ -405,7 +423,7 @@ class _Points:
         self.length = sq.sqrt().to(self.dtype)*(1 + 2**-20)
         if self.spherical:
             zero = (self.length == 0).nonzero()[:,0].tolist()
-            if zero: raise ValueError(f"{self.name} must have no row of zeros for spherical K-means (it has no direction), got {len(zero)} of {n} rows: {', '.join(map(str, zero[:5]))}{', …' if len(zero) > 5 else ''}")
+            if zero: raise ValueError(f"{self.name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, n)}")
             self.norms, self.length, self.sq, self.spread, self.top = self.length, torch.ones_like(self.length), torch.ones_like(self.sq), float(n), 1.
             return
         self.far = self.mu is not None and m2 > 64*self.spread
@@ -478,7 +496,7 @@ class _Points:
         with torch.autocast(self.device.type, enabled=False):
             for i,x,raw in self.blocks():
                 s = slice(i, i+len(x))
-                labels,n_close,n_riv = self._block(x, raw, self.length[s], c, None if self.V is None else self.V[s], None if self.Q is None else self.Q[s], None if prev is None else prev[s])
+                labels,n_close,n_riv = self._block(x, raw, s, c, None if prev is None else prev[s])
                 if visit is not None: visit(raw, s, labels)
                 out.append(labels); close += n_close; rivals += n_riv
         return out[0] if len(out) == 1 else torch.cat(out), close, rivals
@@ -486,27 +504,21 @@ class _Points:
     def steps(self, C, order, size, prev=None):
         "Mini-batches: (numbers, rows, labels by the centres as they are then), in the order given or, of a stream, as they come"
         if self.stream:
-            for i,x in self.scaled(size):
-                at = slice(i, i+len(x))
-                with torch.autocast(self.device.type, enabled=False): labels,*_ = self._block(x - self.mu if self.far else x, x, self.length[at], self._ready(C), None, None, None if prev is None else prev[at])
-                yield at,x,labels
+            for i,x in self.scaled(size): at = slice(i, i+len(x)); yield at, x, self._at(C, x, at, prev)
             return
-        for at in order:
-            at = at.sort().values
-            labels,x = self.assign_at(C, at, None if prev is None else prev[at])
-            yield at,x,labels
+        for at in order: at = at.sort().values; x = self.rows(at); yield at, x, self._at(C, x, at, prev)
 
-    def assign_at(self, C, at, prev=None):
-        "Labels of the rows `at` (ascending), and these rows"
-        raw = self.rows(at)
+    def _at(self, C, raw, at, prev):
+        "Labels of the rows `at`, which are `raw`"
         with torch.autocast(self.device.type, enabled=False):
-            labels,*_ = self._block(raw - self.mu if self.far else raw, raw, self.length[at], self._ready(C), None if self.V is None else self.V[at],
-                                    None if self.Q is None else self.Q.index_select(0, at), prev)
-        return labels, raw
+            return self._block(raw - self.mu if self.far else raw, raw, at, self._ready(C), None if prev is None else prev[at])[0]
 
-    def _block(self, x, raw, length, c, V, Q, prev):
+    def _block(self, x, raw, at, c, prev):
+        "Labels of the rows `at`, how many were close, and the rivals: `x` for products, `raw` for differences"
+        length = self.length[at]
         if c.screen == 'none': return *_direct(x, raw, length, c, self.chunk, self.work), 0
-        if Q is None:                                                      # a stream keeps no codes
+        if self.Q is not None: Q,V = self.Q[at], self.V[at]
+        else:                                                              # a stream keeps no codes
             Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4)
             for j in range(0, len(x), 4096): self._code(x[j:j+4096], Q[j:j+4096], V[j:j+4096])
         m, labels, close, rivals = self.chunk or min(len(x), max(64, 2**20//(c.G*c.g))), [], 0, 0
@@ -516,16 +528,7 @@ class _Points:
             labels.append(l); close += n_close; rivals += n_riv
         return torch.cat(labels), close, rivals
 
-# %% ../nbs/01a_nearest.ipynb #297218d4
-def _prepare(X, C, screen='auto', chunk_size=None, device=None, spherical=False, names=('X','C')):
-    "Points, and centres brought to where the points are"
-    if chunk_size is not None and (not isinstance(chunk_size, numbers.Integral) or chunk_size < 1): raise ValueError(f"chunk_size must be a whole number of rows of at least 1 or None, got {chunk_size!r}")
-    if screen not in ('auto','int8','none'): raise ValueError(f"screen must be 'auto', 'int8' or 'none', got {screen!r}")
-    pts = _Points(X, names[0], device, spherical, chunk_size)
-    C = _enter(C, names[1])[0]
-    if C.shape[1] != pts.d: raise ValueError(f"{names[0]} has {pts.d} features, but {names[1]} has {C.shape[1]}")
-    return pts.choose(len(C), screen), pts.inward(C)
-
+# %% ../nbs/01a_nearest.ipynb #74e0b5cb
 @torch.no_grad()
 def assign(
     X,                 # Points, n×d, tensor or array; or batches of them (a list, a loader, or a function that returns an iterator)
@@ -537,7 +540,10 @@ def assign(
 
     A label is the float64 argmin for these points and centres; where two centres are equally near in float64 it is the lower number. `screen` changes the time, never the labels.
     Raises `ValueError` for shapes that do not fit and for NaN or infinity, with the rows' numbers, and `TypeError` for what is not a dense array of real numbers."""
-    pts,C = _prepare(X, C, screen, chunk_size)
+    _check_way(screen, chunk_size)
+    pts,C = _Points(X, chunk=chunk_size), _enter(C, 'C')[0]
+    _match(pts.d, C)
+    C = pts.choose(len(C), screen).inward(C)
     labels = pts.assign(C)[0]
     return pts.leave(labels), pts.leave(pts.sq_dists(C, labels)/pts.scale**2)
 
@@ -550,5 +556,5 @@ def pairwise_sq_dists(
 ):      # Squared Euclidean distances, n×k, of X's kind
     "All squared distances, from the differences themselves: slower than `assign` and exact far from the origin"
     X,leave = _enter(X); C = _enter(C, 'C')[0]
-    _match(X, C)
+    _match(X.shape[1], C)
     return leave(_cdist(X, C.to(X))**2)
