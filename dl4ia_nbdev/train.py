@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'precision_dtype', 'autocast', 'keep_modes',
-           'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_checkpoint', 'load_checkpoint']
+           'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #2f166036
 import math, os, pickle, random, sys, time
@@ -194,7 +194,7 @@ def fit(
             except StopTraining: break
     return history
 
-# %% ../nbs/00b_train.ipynb #7fe73a9b
+# %% ../nbs/00b_train.ipynb #67153b97
 def _check_state(model, state, path):
     "Refuse a state that does not fit, before anything is changed"
     own = model.state_dict(); wrong = [f'missing {k}' for k in own if k not in state] + [f'unexpected {k}' for k in state if k not in own]
@@ -230,7 +230,7 @@ def load_weights(
     model.load_state_dict(state)
     return meta
 
-def save_checkpoint(
+def save_run(
     path,              # File
     model:nn.Module,   # Module
     optimizer=(),      # One optimiser or several
@@ -246,18 +246,18 @@ def save_checkpoint(
         except pickle.UnpicklingError as e: raise TypeError(f"state must hold numbers, strings, lists, dicts and tensors alone, got {list(state)} ({str(e).splitlines()[0]})") from e
     return _atomic(path, write)
 
-def load_checkpoint(
-    path,              # File that `save_checkpoint` wrote
+def load_run(
+    path,              # File that `save_run` wrote
     model:nn.Module,   # Gets the weights
     optimizer=(),      # Get their state, in the order they were saved
 )->dict:               # The `state` that was saved
     "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`)"
     path = _existing(path)
     try: ck = torch.load(path, map_location='cpu', weights_only=True); ck['model'], ck['optimizers'], ck['rng']
-    except Exception as e: raise ValueError(f"path: {path} is no checkpoint that save_checkpoint wrote ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from e
+    except Exception as e: raise ValueError(f"path: {path} is no run that save_run wrote ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from e
     _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the checkpoint holds {len(ck['optimizers'])}, got {len(opts)}")
+    if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the run holds {len(ck['optimizers'])}, got {len(opts)}")
     model.load_state_dict(ck['model'])
     for o,s in zip(opts, ck['optimizers']): o.load_state_dict(s)
     torch.set_rng_state(ck['rng'])
