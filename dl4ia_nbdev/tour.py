@@ -24,7 +24,7 @@ from .plot import plot_bars, plot_clusters, show_feature_maps, show_filters, sho
 from .report import Report, Table, environment, save_results
 from .train import Progress, save_weights
 
-# %% ../nbs/09_tour.ipynb #456c7532
+# %% ../nbs/09_tour.ipynb #62e15d8d
 def _stage_kmeans(r, S, bar):
     rng = np.random.default_rng(S['seed'])
     X = np.concatenate([rng.normal(m, .45, (60, 2)) for m in ((0, 0), (2, .3), (.9, 1.8))])
@@ -72,18 +72,21 @@ def _stage_maps(r, S, bar):
 def _stage_deepcluster(r, S, bar):
     tr,te = S['train'], S['test']; q = S['quick']
     S['untrained'] = alexnet('small', None, seed=S['seed'], sobel=True)
-    dc = DeepCluster(alexnet('small', None, seed=S['seed'], sobel=True), n_clusters=50 if q else 100, rounds=2 if q else 6, passes=2 if q else 5, random_state=S['seed'], progress=False)
+    dc = DeepCluster.small(alexnet('small', None, seed=S['seed'], sobel=True), n_clusters=50 if q else 100, epochs=4 if q else 30, recluster=2 if q else 10, random_state=S['seed'], progress=False)
     knn = lambda enc: knn_accuracy(embed(enc, tr, 'conv5'), tr.labels, embed(enc, te, 'conv5'), te.labels)
     start = knn(S['untrained'])
-    def after_round(dc, rec, hist): rec['kNN'] = knn(dc.encoder); bar.update(note=f"loss {rec['loss']:.2f}  kNN {100*rec['kNN']:.0f} %")
-    dc.fit(tr, callbacks=[after_round]); S['dc'] = dc; H = dc.history_
+    H = []                                                                 # one record a round: its clustering, and where it ended
+    def after_epoch(dc, rec, hist):
+        if rec['reclustered']: H.append({k: rec[k] for k in ('nmi_previous', 'nmi_true', 'empty', 'largest')} | dict(round=len(H)))
+        if (rec['epoch'] + 1) % dc.recluster == 0: H[-1] |= dict(loss=rec['loss'], kNN=knn(dc.encoder)); bar.update(note=f"loss {rec['loss']:.2f}  kNN {100*H[-1]['kNN']:.0f} %")
+    dc.fit(tr, callbacks=[after_epoch]); S['dc'] = dc
     fig,axs = plt.subplots(1, 3, figsize=(11, 3)); t = [h['round'] for h in H]
     axs[0].plot(t, [h['loss'] for h in H], 'o-'); axs[0].set_title('loss')
     axs[1].plot(t[1:], [h['nmi_previous'] for h in H[1:]], 'o-', label='with the round before'); axs[1].plot(t, [h['nmi_true'] for h in H], 's:', label='with the photographs'); axs[1].legend(frameon=False, fontsize=8); axs[1].set_title('NMI of the clusters')
     axs[2].plot(t, [h['kNN'] for h in H], 'o-', label='DeepCluster'); axs[2].axhline(start, ls='--', color='gray', label='untrained'); axs[2].axhline(.1, ls=':', color='k', label='chance'); axs[2].legend(frameon=False, fontsize=8); axs[2].set_title('kNN accuracy')
     for ax in axs: ax.set_xlabel('round'); ax.set_xticks(t)
     fig.tight_layout()
-    r.section('DeepCluster').text(f"Cluster the features ({dc.n_clusters} clusters), call the clusters labels, train a small AlexNet behind a Sobel filter on them, repeat: {dc.rounds} rounds of {dc.passes} passes over {len(tr)} patches. The names of the photographs are used to judge, never to train.")
+    r.section('DeepCluster').text(f"Cluster the features ({dc.n_clusters} clusters), call the clusters labels, train a small AlexNet behind a Sobel filter on them, repeat: {len(H)} rounds of {dc.recluster} epochs over {len(tr)} patches. The names of the photographs are used to judge, never to train.")
     r.figure(fig, f"Untrained {100*start:.0f} %, after the last round {100*H[-1]['kNN']:.0f} % of test patches are recognised by their ten nearest neighbours.", 'Curves of loss, NMI and kNN over rounds')
     S['results'] += [dict(stage='deepcluster', what=f"round {h['round']}: {k}", value=h[k]) for h in H for k in ('loss', 'nmi_previous', 'nmi_true', 'kNN', 'empty', 'largest')]
 
