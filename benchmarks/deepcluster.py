@@ -23,6 +23,7 @@ from kmeans import environment, others_busy, show
 from dl4ia_nbdev.alexnet import alexnet
 from dl4ia_nbdev.data import dataset, photo_patches
 from dl4ia_nbdev.deepcluster import DeepCluster, uniform_sample
+from dl4ia_nbdev.evaluate import shift_flip
 from dl4ia_nbdev.train import Progress
 
 phases = ('features', 'PCA', 'K-means', 'sampling', 'compare', 'training')
@@ -48,7 +49,7 @@ def ours(images, width, k, precision):
         t = time.perf_counter(); dc._features(images); parts['forward alone'] = time.perf_counter() - t
         opts = dc._optimizers(dc.head_)
         t = time.perf_counter(); dc._train(images, dc.labels_, opts, Progress(1, enabled=False)); parts['training alone'] = time.perf_counter() - t
-    dc = DeepCluster(encoder(width), n_clusters=k, epochs=2, pca_dim=256, batch_size=256, precision=precision, progress=False).fit(images, callbacks=[alone])
+    dc = DeepCluster(encoder(width), n_clusters=k, epochs=2, pca_dim=256, batch_size=256, precision=precision, augment=shift_flip, progress=False).fit(images, callbacks=[alone])
     h = dc.history_[1]
     got = dict(zip(phases, (h[f'seconds_{o}'] for o in ('features', 'pca', 'kmeans', 'sampling', 'compare', 'training'))))
     return got | parts | dict(k_iterations=dc.kmeans_.n_iter_)
@@ -61,7 +62,6 @@ def recipe(images, width, k):
     net, got = encoder(width), {}
     head = nn.Linear(width, k); nn.init.normal_(head.weight, 0, .01); nn.init.zeros_(head.bias)
     opts = torch.optim.SGD(net.parameters(), .05, momentum=.9, weight_decay=1e-5), torch.optim.SGD(head.parameters(), .05, weight_decay=1e-5)
-    from dl4ia_nbdev.evaluate import shift_flip
     for epoch in range(2):
         def lap(name, t0=[time.perf_counter()]): now = time.perf_counter(); got[name] = now - t0[0]; t0[0] = now
         net.eval()
