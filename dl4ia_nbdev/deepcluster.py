@@ -20,7 +20,7 @@ from .evaluate import _channels_last, _check_encoder
 from .kmeans import KMeans, update
 from .train import Progress, _device, autocast, fast_bfloat16, fit, fork_seed, keep_modes, load_run, precision_dtype, save_run
 
-# %% ../nbs/03_deepcluster.ipynb #049064ec
+# %% ../nbs/03_deepcluster.ipynb #9b7e5206
 def _finite(H):
     if not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
 
@@ -98,8 +98,7 @@ class PCAWhiten:
         work = torch.float32 if H.element_size() <= 4 and self.whiten and len(self.mean_) > 1024 else torch.float64
         mu = self.mean_.to(H.device, work); V = None if self.components_ is None else self.components_.to(H.device, work)
         out = [h.to(work) - mu if V is None else (h.to(work) - mu)@V for h in H.split(max(1, 2**22//H.shape[1]))]
-        Z = torch.cat([(F.normalize(z, dim=1) if self.l2 else z).float() for z in out])
-        return Z
+        return torch.cat([(F.normalize(z, dim=1) if self.l2 else z).float() for z in out])
 
 def pca_whiten(
     H:Tensor,     # (n, d) features

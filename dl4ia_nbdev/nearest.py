@@ -358,7 +358,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         labels[s],more = _direct(x[s], raw[s], length[s], c); close += more
     return labels, close, found + len(over)*m*32
 
-# %% ../nbs/01a_nearest.ipynb #81da01e3
+# %% ../nbs/01a_nearest.ipynb #7e910570
 class _Points:
     "Points seen block by block in their working dtype, with what a pass needs to know of them"
     def __init__(self, X, name='X', device=None, spherical=False, chunk=None):
@@ -481,14 +481,14 @@ class _Points:
         self.screen = screen
         if screen == 'int8' and self.Q is None and not self.stream:
             self.V,self.Q = torch.zeros(self.n, 4), torch.empty(self.n, self.d, dtype=torch.int8)
-            m = max(256, 2**19//self.d)
-            for i,x,_ in self.blocks():
-                for j in range(0, len(x), m): self._code(x[j:j+m], self.Q[i+j:i+j+m], self.V[i+j:i+j+m])
+            for i,x,_ in self.blocks(): self._code(x, self.Q[i:i+len(x)], self.V[i:i+len(x)])
         return self
 
     def _code(self, x, Q, V):
-        q,V[:,0],V[:,2],V[:,3] = _encode(x if self.far or self.mu is None else x - self.mu, self.top*2**-30)
-        Q.copy_(q)
+        "Write the codes of the rows `x` to `Q` and what belongs to them to `V`, a part at a time"
+        m = max(256, 2**19//self.d)
+        for s in (slice(j, j+m) for j in range(0, len(x), m)):
+            Q[s],V[s,0],V[s,2],V[s,3] = _encode(x[s] if self.far or self.mu is None else x[s] - self.mu, self.top*2**-30)
 
     def assign(self, C, prev=None, visit=None):
         """(labels, close, rivals): nearest rows of `C` (float64, as `inward` gives them). `visit(x, s, labels)` sees every block while it is there"""
@@ -520,7 +520,7 @@ class _Points:
         if self.Q is not None: Q,V = self.Q[at], self.V[at]
         else:                                                              # a stream keeps no codes
             Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4)
-            for j in range(0, len(x), 4096): self._code(x[j:j+4096], Q[j:j+4096], V[j:j+4096])
+            self._code(x, Q, V)
         m, labels, close, rivals = self.chunk or min(len(x), max(64, 2**20//(c.G*c.g))), [], 0, 0
         for j in range(0, len(x), step := max(m, 2**15)):                  # a part at a time: lists of rivals take memory
             s = slice(j, j+step)
