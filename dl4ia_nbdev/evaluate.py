@@ -15,22 +15,26 @@ from torch import Tensor, nn
 from .data import ImageSet
 from .train import _device, autocast, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #3720fb3f
+# %% ../nbs/02a_evaluate.ipynb #9784d729
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
 
-@contextmanager
-def _hooked(module, layer):
-    "A list that after each forward pass holds what submodule `layer` put out; the hook is gone afterwards, whatever happens"
+def _submodule(module, layer):
+    "The submodule of that name; raises `ValueError` with near names"
     named = dict(module.named_modules())
     if not isinstance(layer, str) or not layer or layer not in named:
         near = difflib.get_close_matches(str(layer), named, 3, .3)
         raise ValueError(f"layer must name a submodule{', perhaps ' + ' or '.join(map(repr, near)) if near else ''}, got {layer!r}; there are {[n for n in named if n][:20]}")
+    return named[layer]
+
+@contextmanager
+def _hooked(module, layer):
+    "A list that after each forward pass holds what submodule `layer` put out; the hook is gone afterwards, whatever happens"
     got = []
     def keep(m, i, o):
         if not isinstance(o, Tensor): raise TypeError(f"layer {layer!r} puts out a {type(o).__name__}; a layer that puts out one tensor is wanted")
         got[:] = [o.detach().clone()]                  # a copy: a later in-place ReLU would overwrite it
-    hook = named[layer].register_forward_hook(keep)
+    hook = _submodule(module, layer).register_forward_hook(keep)
     try: yield got
     finally: hook.remove()
 

@@ -23,3 +23,12 @@ def test_lloyd(tmp_path):
     for line in ('implementation', 'product', 'summary', *want): assert f'\n  {line}' in p.stdout or f'\n{line}' in p.stdout
     assert res['environment']['versions']['scikit-learn'] and res['settings']['threads'] == 1
     assert str(root) not in json.dumps(res) and str(tmp_path) not in json.dumps(res)
+
+
+def test_deepvis(tmp_path):
+    "The benchmark of deep visualization: it runs without the peer, and says so"
+    p = run_in(root, sys.executable, 'benchmarks/deepvis.py', '--quick', '--threads', '1', '--json', tmp_path/'out.json', timeout=120)
+    assert p.returncode == 0, p.stdout[-3000:]
+    rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
+    assert 'no --lucent' in p.stdout and rows[0]['× floor'] == 1 and any(r['run'] == 'pixels' for r in rows) and rows[-1]['× nine runs'] < 1.5
+    assert all(math.isfinite(r['ms/step']) and r['ms/step'] > 0 and r['× floor'] > .3 for r in rows)
