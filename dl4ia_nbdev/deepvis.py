@@ -40,7 +40,7 @@ def imagenet_network()->tuple: # (network in evaluation mode, (mean, std) it wan
     net.load_state_dict(torch.load(weights.get_model_file_path(), weights_only=True))
     return net.eval(), ((127/255,)*3, (128/255,)*3)
 
-# %% ../nbs/04_deepvis.ipynb #14ec27b8
+# %% ../nbs/04_deepvis.ipynb #ed866be6
 def _between(v, name, low, high):
     "`v` as a float, if it lies in low…high"
     if isinstance(v, bool) or not isinstance(v, (int, float, np.integer, np.floating)): raise TypeError(f"{name} must be a number, got {v!r}")
@@ -50,8 +50,8 @@ def _between(v, name, low, high):
 class Objective:
     "One number an image, computed from a network's activations: what `maximise` climbs. Objectives add, subtract and take factors"
     def __init__(self,
-        fn,                 # acts -> (N,) tensor; `acts` holds an entry a layer, N×C×H×W or N×C, and under 'input' the images, N×C×H×W in their limits
-        layers=(),          # Names of the submodules that `fn` reads; None stands for the network's output
+        fn,                 # acts -> (N,) tensor; acts holds an entry a layer, N×C×H×W or N×C, and under 'input' the images, N×C×H×W in their limits
+        layers=(),          # Names of the submodules that fn reads; None stands for the network's output
         name='objective',   # What titles and tables call it
     ):
         "Any function of activations; each image's number must depend on that image alone"
@@ -350,7 +350,7 @@ class Adam(Step):
         self._m.lerp_(g, 1 - b1); self._v.mul_(b2).addcmul_(g, g, value=1 - b2)
         p.addcdiv_(self._m, (self._v.sqrt()/math.sqrt(1 - b2**self._t)).add_(1e-8), value=self.lr/(1 - b1**self._t))
 
-# %% ../nbs/04_deepvis.ipynb #c38fb14a
+# %% ../nbs/04_deepvis.ipynb #07366934
 class Pixels:
     "The image as its pixels; after each step they are brought back into the limits"
     def __init__(self,
@@ -378,7 +378,7 @@ class Fourier:
     def __init__(self,
         sd:float=.01,          # Standard deviation of the coefficients at the start
         power:float=1.,        # Power of f in the weights; 0: every frequency alike
-        colours='photographs', # What decorrelates: the package's photographs (three channels), an `ImageSet`, a C×C matrix, or None
+        colours='photographs', # What decorrelates: the package's photographs (three channels), an ImageSet, a C×C matrix, or None
     ): self.sd, self.power, self.colours = _between(sd, 'sd', 0, math.inf), float(power), colours; self._cache = {}
     def __repr__(self): return f'Fourier(sd={self.sd:g}, power={self.power:g})'
     def _tables(self, c, h, w, like):
@@ -446,7 +446,7 @@ class _OpenReLU(TorchFunctionMode):
         with torch.no_grad(): y = plain(*args, **kwargs)
         return _Through.apply(x, y)
 
-# %% ../nbs/04_deepvis.ipynb #90fd4102
+# %% ../nbs/04_deepvis.ipynb #16ad8635
 def _gather(v, xy):
     "`v` (N×C×H×W) read at the places xy (h×w×2, pixels: right, down; centres of pixels are whole), 0 outside; on every device the gradient's sums come in one order"
     H,W = v.shape[2:]; lo = xy.floor(); out = 0.
@@ -481,18 +481,18 @@ class Maximised:
     "What `maximise` found, an entry an image"
     images:Tensor      # (N, C, H, W) float32 in the limits: of each image's steps the one with the largest activation
     last:Tensor        # (N, C, H, W) float32: where the last step ended
-    activation:Tensor  # (N,) float32: the objective of `images`, without transformations
+    activation:Tensor  # (N,) float32: the objective of images, without transformations
     history:list       # N lists of dicts, one a step: step, activation (of the view that the network saw), woken, and at 50 steps norm (root mean square of the image less its middle colour) and total_variation
     dead:Tensor        # (N,) bool: the gradient was 0 to the last
     names:list         # N texts: the objectives
-    frames:list        # With `trace`: (step, (N, C, H, W) uint8) pairs
+    frames:list        # With trace: (step, (N, C, H, W) uint8) pairs
     settings:dict      # What was asked for
     def __len__(self): return len(self.images)
     def __repr__(self): return f"Maximised({len(self)} images of {'×'.join(map(str, self.images.shape[1:]))}, {self.settings['steps']} steps: " + ', '.join(f'{n} {a:.4g}' for n,a in list(zip(self.names, self.activation.tolist()))[:4]) + (', …' if len(self) > 4 else '') + ')'
     def show(self,
         ncol:int=8,  # Images a row
         ax=None,     # Axes to draw into, or None for a new figure
-        **kw,        # Passed on to `show_grid`
+        **kw,        # Passed on to show_grid
     ):               # The axes
         "The images, each under its objective"
         lo,hi = self.settings['limits']
@@ -519,21 +519,21 @@ def _normalisation(normalize, channels, model):
 
 def maximise(
     model:nn.Module,             # Any module from (N, C, H, W) floats
-    objective,                   # `Objective`, or a list of them: an image each, as independent as if each were alone
+    objective,                   # Objective, or a list of them: an image each, as independent as if each were alone
     size:int|tuple=128,          # Side of the image in pixels, or (height, width)
     steps:int=256,               # Steps
-    param=None,                  # `Fourier()` (None) or `Pixels()`
-    step:Step|None=None,         # How a step follows the gradient; None: `Adam(0.05)` for Fourier, `Normalized(0.02)` for pixels
-    r=None,                      # The operators of r in their order; a list of such lists: one an image; None: `robust(size)`; (): none
-    normalize=None,              # What the network wants: an `ImageSet` or a pair (mean, std) to normalise by; None: images in their limits as they are
-    channels:int|None=None,      # Channels of the image; None: read from `normalize` or the network
-    input_size:int|None=None,    # Side of what the network sees, resampled from the image together with the transformations; None: `size`
+    param=None,                  # Fourier() (None) or Pixels()
+    step:Step|None=None,         # How a step follows the gradient; None: Adam(0.05) for Fourier, Normalized(0.02) for pixels
+    r=None,                      # The operators of r in their order; a list of such lists: one an image; None: robust(size); (): none
+    normalize=None,              # What the network wants: an ImageSet or a pair (mean, std) to normalise by; None: images in their limits as they are
+    channels:int|None=None,      # Channels of the image; None: read from normalize or the network
+    input_size:int|None=None,    # Side of what the network sees, resampled from the image together with the transformations; None: size
     seed=0,                      # Of the start and of the transformations; a list: an image each
     start=None,                  # (C, H, W) or (N, C, H, W) images in the limits to start from; None: noise
     limits:tuple=(0., 1.),       # Smallest and largest value of a pixel
     trace:int=0,                 # Keep a frame every so many steps; 0: none
     callback=None,               # Called after each step with (step, images (N, C, H, W), activations (N,)); True ends the run
-    precision:str='float32',     # As in `precision_dtype`
+    precision:str='float32',     # As in precision_dtype
 )->Maximised:
     """Images that drive an objective up: x ← r(x + η ∂a/∂x), the lecture's x* = argmax a(x) − R(x) in practice (Yosinski et al. 2015, §3, eq. 2; Olah et al. 2017 for Fourier and transformations).
 
@@ -677,7 +677,7 @@ def _better(best, best_at, x, a):
     return torch.where((a > best_at).view(-1, 1, 1, 1), x, best), torch.maximum(a, best_at)
 def _bytes(image, limits): return ((image - limits[0])/(limits[1] - limits[0])*255).round().clamp(0, 255).to(torch.uint8).cpu()
 
-# %% ../nbs/04_deepvis.ipynb #693e9fae
+# %% ../nbs/04_deepvis.ipynb #99d54f38
 def picture_scores(
     images,   # N×C×H×W; uint8 (0..255) or float (0..1)
 )->list:      # N dicts: total_variation, slope
@@ -704,7 +704,7 @@ def picture_scores(
 
 def responses(
     model:nn.Module,        # Any module
-    objective,              # `Objective`, or a list of them
+    objective,              # Objective, or a list of them
     images:ImageSet,        # Real images, of the size that the objective shall see
     batch_size:int=256,     # Images a batch
 )->Tensor:                  # (N, objectives) float32
@@ -719,9 +719,9 @@ def responses(
     return torch.cat(out)
 
 def score(
-    model:nn.Module,       # The network that `result` was made with
-    objective,             # The objective or objectives of `result`
-    result:Maximised,      # What `maximise` gave
+    model:nn.Module,       # The network that result was made with
+    objective,             # The objective or objectives of result
+    result:Maximised,      # What maximise gave
     images:ImageSet,       # Real images of the same size
 )->list:                   # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
     "The numbers that go beside a picture: its activation over that of the best real image, and its roughness"
@@ -735,7 +735,7 @@ def score(
     return [dict(objective=n, activation=a, best_real=b, times_best_real=a/b if b > 0 else None) | s
             for n,a,b,s in zip(result.names, result.activation.tolist(), real, picture_scores((result.images - lo)/(hi - lo)))]
 
-# %% ../nbs/04_deepvis.ipynb #07d0a6db
+# %% ../nbs/04_deepvis.ipynb #8b8870c2
 # Yosinski et al. 2015, Table 1, with the iterations and rates of their toolbox: decay, blur sigma, blur every, norm percentile, contribution percentile, steps, rate
 _PRESETS = dict(a=(0., .5, 4, 50., 0., 500, Progress(2., 100/255**2)), b=(.3, 0., 1, 20., 0., 750, Constant(100/255**2)),
                 c=(.0001, 1., 4, 0., 0., 1000, Constant(100/255**2)), d=(0., .5, 4, 0., 90., 1000, Progress(2., 1e8/255**2)))
@@ -753,7 +753,7 @@ def regularisers(
 def preset(
     name:str,      # 'a', 'b', 'c' (most pictures of the paper) or 'd'
     **settings,    # What shall differ: steps=200, say
-)->dict:           # Arguments of `maximise`: param, r, step, steps
+)->dict:           # Arguments of maximise: param, r, step, steps
     "One of the four settings of Yosinski et al. 2015, Table 1: `maximise(net, objective, **preset('c'))`. Rates are for grey levels 0…255, divided by 255² because x lies in 0…1"
     if name not in _PRESETS: raise ValueError(f"name must be one of {list(_PRESETS)}, got {name!r}")
     *r,steps,rule = _PRESETS[name]
@@ -851,12 +851,12 @@ def _bisect(n, units, ask, what):
             else: a[i] = c[i]
     return a
 
-# %% ../nbs/04_deepvis.ipynb #9b6f3ed9
+# %% ../nbs/04_deepvis.ipynb #7213aaf5
 def top_patches(
     model:nn.Module,   # The network that was asked
     images:ImageSet,   # The set that was searched
     layer:str,         # The layer that was asked
-    top:dict,          # What `top_images` gave
+    top:dict,          # What top_images gave
 )->tuple:              # (patches (C, k, Ch, h, w) uint8, maps (C, k, h, w) float32 in [0, 1])
     "What the most excited unit of each top image saw, its receptive field cut out, and the filter's map over the same pixels, of the top response's scale; a field larger than the image gives the whole image"
     C,k = top['indices'].shape; ch,H,W = images.shape[1:]
@@ -880,9 +880,9 @@ def top_patches(
             patches[i, j], over[i, j] = images.images[top['indices'][i, j]][:, t:t + sides[0], l:l + sides[1]], m[t:t + sides[0], l:l + sides[1]]
     return patches, over
 
-# %% ../nbs/04_deepvis.ipynb #0c1f29d1
+# %% ../nbs/04_deepvis.ipynb #997102ab
 def most_selective(
-    top:dict,  # What `top_images` gave
+    top:dict,  # What top_images gave
     n:int=8,   # Filters to keep
 )->dict:       # The same, for those filters alone, most selective first
     "The filters whose top images respond farthest above the average image"
@@ -890,8 +890,8 @@ def most_selective(
     return {k: v[o] if isinstance(v, Tensor) else [v[int(i)] for i in o] for k,v in top.items()}
 
 def show_top_images(
-    images,            # The set that was searched; or (patches, maps) from `top_patches`
-    top:dict,          # What `top_images` gave
+    images,            # The set that was searched; or (patches, maps) from top_patches
+    top:dict,          # What top_images gave
     ncol:int=4,        # Filters side by side
     axs=None,          # One axes a filter; None: a new figure
     title='filter {}', # Above each mosaic; {} stands for the filter
@@ -907,12 +907,12 @@ def show_top_images(
         show_grid(x, ncol=round(len(ix)**.5), ax=ax, title=title.format(ch))
     return axs
 
-# %% ../nbs/04_deepvis.ipynb #18fb9280
+# %% ../nbs/04_deepvis.ipynb #b7b007d7
 _LOOKS = ('robust', 'Fourier', 'pixels', 'a', 'b', 'c', 'd')
 def look(
     name:str,         # 'robust' (Fourier with transformations), 'Fourier' alone, 'pixels' alone, or a preset's letter
     **settings,       # What shall differ
-)->dict:              # Arguments of `maximise`
+)->dict:              # Arguments of maximise
     "Ways of drawing a filter by name"
     if name not in _LOOKS: raise ValueError(f"name must be one of {list(_LOOKS)}, got {name!r}")
     return preset(name, **settings) if len(name) == 1 else (dict(robust={}, Fourier=dict(r=()), pixels=dict(param=Pixels(), r=()))[name] | settings)
@@ -938,8 +938,8 @@ def explorer(
     size:int=64,       # Side of the image in pixels
     steps:int=128,     # Steps
     every:int=8,       # Steps between two looks at the growing image
-    normalize=None,    # As in `maximise`
-    images=None,       # An `ImageSet`: its top nine are shown beside the picture
+    normalize=None,    # As in maximise
+    images=None,       # An ImageSet: its top nine are shown beside the picture
     zoom:int=256,      # Side of the picture on the screen, in pixels
 ):                     # An ipywidgets box
     "Choose a layer, a filter and a way of drawing it, and watch the picture grow (needs ipywidgets and a running notebook)"
