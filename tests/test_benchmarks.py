@@ -32,3 +32,11 @@ def test_deepvis(tmp_path):
     rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
     assert 'no --lucent' in p.stdout and rows[0]['× floor'] == 1 and any(r['run'] == 'pixels' for r in rows) and rows[-1]['× nine runs'] < 1.5
     assert all(math.isfinite(r['ms/step']) and r['ms/step'] > 0 and r['× floor'] > .3 for r in rows)
+
+
+def test_nt_xent(tmp_path):
+    "The benchmark of the loss: it runs without the peers, and all implementations give one value"
+    p = run_in(root, sys.executable, 'benchmarks/nt_xent.py', '--quick', '--threads', '1', '--json', tmp_path/'out.json', timeout=120)
+    assert p.returncode == 0 and 'values differ' not in p.stdout, p.stdout[-3000:]
+    rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
+    assert {'dl4ia_nbdev', 'textbook'} <= {r['implementation'] for r in rows} and all(math.isfinite(r['ms']) and r['ms'] > 0 for r in rows)

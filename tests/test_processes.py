@@ -32,3 +32,43 @@ def test_two_processes_agree_with_one(tmp_path):
     assert (got[1]['world'], got[2]['world']) == (1, 2)
     assert got[1]['loss'] == pytest.approx(got[2]['loss'], rel=1e-4)
     for a, b in zip(got[1]['w'], got[2]['w']): assert a == pytest.approx(b, abs=1e-5)
+
+
+loss_script = '''
+import json, os, sys, torch
+from torch import nn
+torch.set_num_threads(1); torch.manual_seed(0)
+rank, world = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+if world > 1: torch.distributed.init_process_group('gloo')
+from dl4ia_nbdev.simclr import nt_xent
+x1, x2 = torch.randn(24, 6), torch.randn(24, 6)
+out = []
+for tau in (.5, .01):
+    net = nn.Linear(6, 5); nn.init.normal_(net.weight, generator=torch.Generator().manual_seed(1)); nn.init.zeros_(net.bias)
+    mine = slice(rank*24//world, (rank + 1)*24//world)
+    loss = nt_xent(net(x1[mine]), net(x2[mine]), tau, tile=7, gather=world > 1); loss.backward()
+    g = torch.cat([p.grad.flatten() for p in net.parameters()])
+    if world > 1: torch.distributed.all_reduce(g); g /= world                    # as DistributedDataParallel averages
+    out.append(dict(loss=loss.item(), g=g.tolist()))
+refused = ''
+if world > 1:
+    try: nt_xent(x1[:3 + rank], x2[:3 + rank], gather=True)
+    except ValueError as e: refused = str(e)
+if rank == 0: json.dump(dict(out=out, refused=refused), open(sys.argv[1], 'w'))
+if world > 1: torch.distributed.barrier(); torch.distributed.destroy_process_group()
+'''
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='gloo between processes is checked on Linux and macOS')
+def test_loss_over_two_processes(tmp_path):
+    "Half the batch in each of two processes: the loss and the gradients of one process with the whole"
+    (tmp_path/'loss.py').write_text(loss_script, encoding='utf-8')
+    got = {}
+    for n, launcher in ((1, []), (2, ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'])):
+        p = run_in(root, sys.executable, *launcher, tmp_path/'loss.py', tmp_path/f'{n}.json', timeout=120)
+        assert p.returncode == 0, p.stdout[-3000:]
+        got[n] = json.loads((tmp_path/f'{n}.json').read_text())
+    assert 'one shape in all processes' in got[2]['refused']
+    for a, b in zip(got[1]['out'], got[2]['out']):
+        assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
+        assert a['g'] == pytest.approx(b['g'], abs=2e-6*max(map(abs, a['g'])) + 1e-7)
