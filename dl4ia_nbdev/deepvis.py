@@ -145,7 +145,7 @@ class Logit(Objective):
         _whole(index, 'index', 0)
         super().__init__(lambda acts: _at(_maps(acts, layer), index, layer, 'index').sum((1, 2)), layer, f'class {index}')
 
-# %% ../nbs/04_deepvis.ipynb #fb3709ce
+# %% ../nbs/04_deepvis.ipynb #6814c4ac
 class _Done(BaseException): "Ends a forward pass at the last layer that is needed; not an Exception, so that no model catches it"
 
 class _Acts(dict):
@@ -191,10 +191,11 @@ def _frozen(model):
     wanted = [(p, p.requires_grad, p.data) for p in model.parameters()]
     with keep_modes(model):
         model.eval()
-        for p,_,w in wanted:
-            p.requires_grad_(False)
-            if w.ndim == 4 and w.device.type == 'cpu': p.data = w.contiguous(memory_format=torch.channels_last)     # the order in which convolutions run fastest; the numbers are the same
-        try: yield model
+        try:
+            for p,_,w in wanted:
+                p.requires_grad_(False)
+                if w.ndim == 4 and w.device.type == 'cpu': p.data = w.contiguous(memory_format=torch.channels_last)     # the order in which convolutions run fastest; the numbers are the same
+            yield model
         finally:
             for p,g,w in wanted: p.data = w; p.requires_grad_(g)
 
@@ -446,7 +447,7 @@ class _OpenReLU(TorchFunctionMode):
         with torch.no_grad(): y = plain(*args, **kwargs)
         return _Through.apply(x, y)
 
-# %% ../nbs/04_deepvis.ipynb #16ad8635
+# %% ../nbs/04_deepvis.ipynb #c2ac56a1
 def _gather(v, xy):
     "`v` (N×C×H×W) read at the places xy (h×w×2, pixels: right, down; centres of pixels are whole), 0 outside; on every device the gradient's sums come in one order"
     H,W = v.shape[2:]; lo = xy.floor(); out = 0.
@@ -544,7 +545,7 @@ def maximise(
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False): return maximise(**locals())
     if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch module, got {type(model).__name__}")
-    many = isinstance(objective, (list, tuple)); objectives = list(objective) if many else [objective]
+    objectives = list(objective) if isinstance(objective, (list, tuple)) else [objective]
     for o in objectives:
         if not isinstance(o, Objective): raise TypeError(f"objective must be an Objective (Channel, Unit, Direction, Logit, …) or a list of them, got {type(o).__name__}")
     if not objectives: raise ValueError("objective must name at least one objective, got an empty list")
@@ -568,6 +569,8 @@ def maximise(
     param = Fourier() if param is None else param
     step = (Adam() if isinstance(param, Fourier) else Normalized()) if step is None else step
     if not isinstance(step, Step): raise TypeError(f"step must be Constant, Progress, Normalized or Adam, got {step!r}")
+    mixing = [k for k,m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
+    if mixing and n > 1: warnings.warn(f"{mixing[0]!r} is a batch norm without running statistics: it mixes the images of a batch, which are then not what each would be alone", stacklevel=2)
     mean,std,c = _normalisation(normalize, channels, model)
     device = _device(model); precision_dtype(precision, device)
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -614,7 +617,7 @@ def maximise(
 
     every = -(-steps // 50); low,high = limits[0] - mid, limits[1] - mid
     layers = list(dict.fromkeys(chain(*(o.layers for o in objectives))))
-    names = pick([o.name for o in objectives]); hist, frames, woken = [], [], []
+    names = pick([o.name for o in objectives]); hist, frames = [], []
     best = best_at = dead = None
     check = {3*steps//4} if moves and steps >= 100 else ()                              # what was seen there is a moved view: look again at the image itself
     with _frozen(model), _Watch(model, layers) as watch, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
