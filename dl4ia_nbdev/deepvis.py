@@ -9,7 +9,7 @@ __all__ = ['imagenet_network', 'Objective', 'Channel', 'Unit', 'Direction', 'Log
            'picture_scores', 'responses', 'score', 'regularisers', 'preset', 'sample_regularisers', 'top_images',
            'receptive_field', 'top_patches', 'most_selective', 'show_top_images', 'look', 'layers_of', 'explorer']
 
-# %% ../nbs/04_deepvis.ipynb #1ff1ccb1
+# %% ../nbs/04_deepvis.ipynb #72815129
 import math, random, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from .data import ImageSet, _check_seed, photos
-from .evaluate import _channels_last, _submodule
+from .evaluate import _Watch, _channels_last
 from .nearest import _whole
 from .plot import show_grid
 from .train import _device, autocast, keep_modes, precision_dtype
@@ -145,46 +145,7 @@ class Logit(Objective):
         _whole(index, 'index', 0)
         super().__init__(lambda acts: _at(_maps(acts, layer), index, layer, 'index').sum((1, 2)), layer, f'class {index}')
 
-# %% ../nbs/04_deepvis.ipynb #6814c4ac
-class _Done(BaseException): "Ends a forward pass at the last layer that is needed; not an Exception, so that no model catches it"
-
-class _Acts(dict):
-    "Outputs by layer for n images; 'input', the images in their limits, is made when somebody asks"
-    def __init__(self, n, image): super().__init__(); self.n, self.image = n, image
-    def __missing__(self, key):
-        if key != 'input': raise KeyError(f"{key!r} is not among the layers of this objective ({', '.join(map(repr, self))}); name it in layers")
-        self[key] = self.image(); return self[key]
-    def one(self, i):
-        a = _Acts(1, lambda: self['input'][i:i+1]); a.update((l, o[i:i+1]) for l,o in self.items()); return a
-
-class _Watch:
-    "Runs a network no further than the layers that are asked for, and gives what they put out; hooks are gone when the block ends"
-    def __init__(self, model, layers):
-        self.model, self.layers = model, [l for l in dict.fromkeys(layers) if l != 'input']
-        self.modules = {l: _submodule(model, l) for l in self.layers if l is not None}
-        self.total = math.inf                          # calls of these layers in one forward pass, known after the first
-    def __enter__(self):
-        self.hooks = [m.register_forward_hook(partial(self._keep, l)) for l,m in self.modules.items()]
-        return self
-    def __exit__(self, *_):
-        for h in self.hooks: h.remove()
-    def _keep(self, layer, module, args, out):
-        if not isinstance(out, Tensor): raise TypeError(f"layer {layer!r} puts out a {type(out).__name__}; a layer that puts out one tensor is wanted")
-        self.calls += 1; last = self.calls == self.total
-        self.acts[layer] = out if last else out.clone()        # a copy: a later in-place ReLU would overwrite it
-        if last: raise _Done
-    def __call__(self, x, image=None):
-        self.acts, self.calls = _Acts(len(x), image or (lambda: x)), 0
-        try: out = self.model(x)
-        except _Done: return self.acts
-        if None in self.layers:
-            if not isinstance(out, Tensor): raise TypeError(f"model must put out one tensor, got {type(out).__name__}; name a layer")
-            self.acts[None] = out
-        else: self.total = self.calls or math.inf
-        for l in self.modules:
-            if l not in self.acts: raise ValueError(f"layer {l!r} is never run by the model's forward pass")
-        return self.acts
-
+# %% ../nbs/04_deepvis.ipynb #64dd1013
 @contextmanager
 def _frozen(model):
     "Evaluation mode and weights without gradients inside the block; both are given back afterwards"
@@ -810,7 +771,7 @@ def top_images(
     selectivity = ((best.double().mean(1) - mean)/std.clamp_min(1e-12)).float()
     return dict(indices=where, responses=best, peaks=peak, selectivity=selectivity, channels=list(range(len(best))) if channels is None else channels)
 
-# %% ../nbs/04_deepvis.ipynb #70493c66
+# %% ../nbs/04_deepvis.ipynb #2903fe05
 def receptive_field(
     model:nn.Module,  # Any module
     layer:str,        # Name of a submodule that puts out maps
@@ -845,7 +806,7 @@ def receptive_field(
     return None, None
 
 def _bisect(n, units, ask, what):
-    "For each unit the first pixel it sees ('low': the largest c with no NaN from pixels 0…c−1) or the last one ('high': the smallest c with none from c…)"
+    "For each unit the first pixel it sees ('low': the largest c with no NaN from pixels 0…c−1) or the last one ('high': the largest c with NaN from pixels c…)"
     a,b = [0]*len(units), [n]*len(units)
     while any(hi - lo > 1 for lo,hi in zip(a, b)):
         c = [(lo + hi)//2 for lo,hi in zip(a, b)]; got = ask(list(zip(units, c)))

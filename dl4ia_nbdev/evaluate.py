@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['embed', 'nearest', 'knn_accuracy', 'linear_probe', 'mlp_probe', 'nmi', 'ari', 'evaluate', 'shift_flip', 'supervised']
 
-# %% ../nbs/02a_evaluate.ipynb #4fd5e3e3
+# %% ../nbs/02a_evaluate.ipynb #47cb9ffb
 import difflib, math
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from .data import ImageSet
 from .train import _device, autocast, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #9784d729
+# %% ../nbs/02a_evaluate.ipynb #2a78cefe
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
 
@@ -27,20 +28,44 @@ def _submodule(module, layer):
         raise ValueError(f"layer must name a submodule{', perhaps ' + ' or '.join(map(repr, near)) if near else ''}, got {layer!r}; there are {[n for n in named if n][:20]}")
     return named[layer]
 
-@contextmanager
-def _hooked(module, layer):
-    "A list that after each forward pass holds what submodule `layer` put out; the hook is gone afterwards, whatever happens"
-    got = []
-    def keep(m, i, o):
-        if not isinstance(o, Tensor): raise TypeError(f"layer {layer!r} puts out a {type(o).__name__}; a layer that puts out one tensor is wanted")
-        got[:] = [o.detach().clone()]                  # a copy: a later in-place ReLU would overwrite it
-    hook = _submodule(module, layer).register_forward_hook(keep)
-    try: yield got
-    finally: hook.remove()
+class _Done(BaseException): "Ends a forward pass at the last layer that is needed; not an Exception, so that no model catches it"
 
-def _hook_output(got, layer):
-    if not got: raise ValueError(f"layer {layer!r} is never run by the model's forward pass")
-    return got[0]
+class _Acts(dict):
+    "Outputs by layer for n images; 'input', the images in their limits, is made when somebody asks"
+    def __init__(self, n, image): super().__init__(); self.n, self.image = n, image
+    def __missing__(self, key):
+        if key != 'input': raise KeyError(f"{key!r} is not among the layers of this objective ({', '.join(map(repr, self))}); name it in layers")
+        self[key] = self.image(); return self[key]
+    def one(self, i):
+        a = _Acts(1, lambda: self['input'][i:i+1]); a.update((l, o[i:i+1]) for l,o in self.items()); return a
+
+class _Watch:
+    "Runs a network no further than the layers that are asked for, and gives what they put out; hooks are gone when the block ends"
+    def __init__(self, model, layers):
+        self.model, self.layers = model, [l for l in dict.fromkeys(layers) if l != 'input']
+        self.modules = {l: _submodule(model, l) for l in self.layers if l is not None}
+        self.total = math.inf                          # calls of these layers in one forward pass, known after the first
+    def __enter__(self):
+        self.hooks = [m.register_forward_hook(partial(self._keep, l)) for l,m in self.modules.items()]
+        return self
+    def __exit__(self, *_):
+        for h in self.hooks: h.remove()
+    def _keep(self, layer, module, args, out):
+        if not isinstance(out, Tensor): raise TypeError(f"layer {layer!r} puts out a {type(out).__name__}; a layer that puts out one tensor is wanted")
+        self.calls += 1; last = self.calls == self.total
+        self.acts[layer] = out if last else out.clone()        # a copy: a later in-place ReLU would overwrite it
+        if last: raise _Done
+    def __call__(self, x, image=None):
+        self.acts, self.calls = _Acts(len(x), image or (lambda: x)), 0
+        try: out = self.model(x)
+        except _Done: return self.acts
+        if None in self.layers:
+            if not isinstance(out, Tensor): raise TypeError(f"model must put out one tensor, got {type(out).__name__}; name a layer")
+            self.acts[None] = out
+        else: self.total = self.calls or math.inf
+        for l in self.modules:
+            if l not in self.acts: raise ValueError(f"layer {l!r} is never run by the model's forward pass")
+        return self.acts
 
 def _channels_last(x): return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.shape[1] > 1 else x
 
@@ -58,11 +83,10 @@ def embed(
     device = _device(encoder); precision_dtype(precision, device)
     tap = layer in getattr(encoder, 'tap_names', ())
     out = []
-    with keep_modes(encoder), torch.no_grad(), (nullcontext() if tap or layer is None else _hooked(encoder, layer)) as got:
+    with keep_modes(encoder), torch.no_grad(), (nullcontext() if tap or layer is None else _Watch(encoder, [layer])) as watch:
         encoder.eval()
         for x,_ in images.batches(batch_size, device):
-            with autocast(precision, device): h = encoder.taps(_channels_last(x), layer)[layer] if tap else encoder(_channels_last(x))
-            if got is not None: h = _hook_output(got, layer)
+            with autocast(precision, device): h = encoder.taps(_channels_last(x), layer)[layer] if tap else encoder(_channels_last(x)) if watch is None else watch(_channels_last(x))[layer]
             if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
             if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, pool)
             out.append(h.flatten(1).float().cpu())
