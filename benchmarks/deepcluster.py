@@ -8,7 +8,7 @@
 
 benchmarks/README.md says how each number is measured.
 """
-import argparse, importlib.util, json, sys, time
+import argparse, importlib.util, sys, time
 from pathlib import Path
 from statistics import median
 
@@ -19,7 +19,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))        # the package of this checkout
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kmeans import environment, others_busy, show
+from kmeans import environment, headline, keep, others_busy, show
 from dl4ia_nbdev.alexnet import alexnet
 from dl4ia_nbdev.data import dataset, photo_patches
 from dl4ia_nbdev.deepcluster import DeepCluster, uniform_sample
@@ -100,7 +100,7 @@ def main():
     runs = {'dl4ia_nbdev': lambda *o: ours(*o, 'auto'), 'dl4ia_nbdev float32': lambda *o: ours(*o, 'float32')} | ({'recipe': recipe} if importlib.util.find_spec('faiss') else {})
     tables = []
     env = environment()
-    print(f"{env['cpu']}, {env['system']}, {a.threads} threads; Python {env['python']}, " + ', '.join(f'{k} {v}' for k, v in env['versions'].items() if v))
+    headline(env, a.threads)
     for n in a.images:
         images = image_set(n)
         for width in a.widths:
@@ -121,7 +121,7 @@ def main():
             cols = list(dict.fromkeys(c for r in rows for c in r))
             show([{c: r.get(c) for c in cols} for r in rows])
             tables += [dict(images=n, data=images.name, width=width, k=k) | r for r in rows]
-    if a.json: Path(a.json).write_text(json.dumps(dict(environment=env, settings={k: v for k, v in vars(a).items() if k != 'json'}, rows=tables), indent=1, ensure_ascii=False), encoding='utf-8')
+    keep(a, env, tables)
 
 
 if __name__ == '__main__': main()

@@ -66,7 +66,7 @@ def main():
 
     sys.path.insert(0, str(here.parent)); sys.path.insert(0, str(here))        # the package of this checkout
     import torch
-    from kmeans import environment, others_busy, show
+    from kmeans import environment, headline, keep, others_busy, show
     from dl4ia_nbdev.deepvis import Adam, Channel, Pixels, maximise
     torch.set_num_threads(a.threads)
     net = network(); upto = net.features[:layer + 1]
@@ -92,7 +92,7 @@ def main():
     else: print('no --lucent: its rows are left out')
     for f in runs.values(): f()                                        # warm
     env = environment(); others = others_busy()
-    print(f"{env['cpu']}, {env['system']}, {a.threads} threads; Python {env['python']}, " + ', '.join(f'{k} {v}' for k, v in env['versions'].items() if v))
+    headline(env, a.threads)
     got, base, between = {n: [] for n in runs}, [floor()], []
     for _ in range(a.repeats):
         for n, f in runs.items():                                      # each run between two floors
@@ -106,7 +106,7 @@ def main():
         if lucent: r['lucent takes, times'] = lucent/r['ms/step']
     rows.append(dict(run='nine targets in one batch') | {'ms/step': 1e3*median(m[0] for m in many), '× floor': median(m[0]/m[2] for m in many), '× nine runs': median(m[0]/(9*m[1]) for m in many)})
     print(f'\nAlexNet, conv5, one channel, {a.steps} steps; medians of {a.repeats}; {100*others():.0f} % of the processors taken by others'); show(rows)
-    if a.json: Path(a.json).write_text(json.dumps(dict(environment=env, settings={k: v for k, v in vars(a).items() if k not in ('json', 'lucent', 'lucent_child')}, rows=rows), indent=1, ensure_ascii=False), encoding='utf-8')
+    keep(a, env, rows, 'lucent', 'lucent_child')
 
 
 if __name__ == '__main__': main()

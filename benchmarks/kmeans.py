@@ -196,6 +196,16 @@ def cell(v):
     return f'{v:,}' if isinstance(v, int) else str(v)
 
 
+def headline(env, threads):
+    "Print the machine and the versions"
+    print(f"{env['cpu']}, {env['system']}, {threads} thread{'s'*(threads > 1)}; Python {env['python']}, " + ', '.join(f'{o} {v}' for o, v in env['versions'].items() if v and o != 'torchvision'))
+
+
+def keep(a, env, rows, *hide):
+    "Write rows, environment and the settings but for those in `hide` to the file of `--json`, if there is one"
+    if a.json: Path(a.json).write_text(json.dumps(dict(environment=env, settings={o: v for o, v in vars(a).items() if o not in ('json', *hide)}, rows=rows), indent=1, ensure_ascii=False), encoding='utf-8')
+
+
 def show(rows, hide=()):
     "Print `rows` as an aligned table, without the columns in `hide`"
     columns = [o for o in dict.fromkeys(c for r in rows for c in r) if o not in hide]
@@ -403,7 +413,7 @@ def main():
     set_threads(a.threads)                       # now that everything is loaded
     env = environment()
     res = Results(a, env)
-    print(f"{env['cpu']}, {env['system']}, {a.threads} thread{'s'*(a.threads > 1)}; Python {env['python']}, " + ', '.join(f'{o} {v}' for o, v in env['versions'].items() if v and o != 'torchvision'))
+    headline(env, a.threads)
     if absent: res.note('faiss is not installed (pip install faiss-cpu): its rows are left out')
     print()
     a.run(a, res)

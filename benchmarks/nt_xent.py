@@ -74,11 +74,11 @@ def main():
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.memory_child: return memory_child(a.memory_child[0], int(a.memory_child[1]), a.threads)
     if a.quick: a.pairs, a.repeats, a.no_memory = [64], 1, True
-    from kmeans import environment, others_busy, show
+    from kmeans import environment, headline, keep, others_busy, show
     runs, env, tables = losses(), environment(), []
     if a.quick: runs.pop('textbook, compiled')
     for n in [n for n, f in runs.items() if f is None]: print(f'{n} is not installed: its rows are left out'); runs.pop(n)
-    print(f"{env['cpu']}, {env['system']}, {a.threads} threads; Python {env['python']}, " + ', '.join(f'{k} {v}' for k, v in env['versions'].items() if v))
+    headline(env, a.threads)
     for n in a.pairs:
         names = [r for r in runs if r == 'dl4ia_nbdev' or n <= (256 if 'metric' in r else 4096)]       # the others need too much memory, or minutes
         z, k, others = data(n), a.repeats or {256: 40, 1024: 12, 4096: 5}.get(n, 1), others_busy()
@@ -97,7 +97,7 @@ def main():
                 q = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--threads', str(a.threads), '--memory-child', r['implementation'], str(n)], capture_output=True, text=True)
                 r['extra memory, MiB'] = json.loads(q.stdout.splitlines()[-1]) if q.returncode == 0 else None
         print(f'\n{n:,} pairs, d = {d}, float32, medians of {k}; {100*others():.0f} % of the processors taken by others'); show(rows); tables += rows
-    if a.json: Path(a.json).write_text(json.dumps(dict(environment=env, settings={k: v for k, v in vars(a).items() if k not in ('json', 'memory_child')}, rows=tables), indent=1, ensure_ascii=False), encoding='utf-8')
+    keep(a, env, tables, 'memory_child')
 
 
 if __name__ == '__main__': main()

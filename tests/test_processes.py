@@ -21,14 +21,20 @@ if torch.distributed.is_initialized():
 '''
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='gloo between processes is checked on Linux and macOS')
-def test_two_processes_agree_with_one(tmp_path):
-    (tmp_path/'train.py').write_text(script, encoding='utf-8')
+def in_one_and_in_two(source, folder):
+    "What the script writes to the file it is given, run by one process and by two"
+    (folder/'script.py').write_text(source, encoding='utf-8')
     got = {}
     for n, launcher in ((1, []), (2, ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'])):
-        p = run_in(root, sys.executable, *launcher, tmp_path/'train.py', tmp_path/f'{n}.json', timeout=120)
+        p = run_in(root, sys.executable, *launcher, folder/'script.py', folder/f'{n}.json', timeout=120)
         assert p.returncode == 0, p.stdout[-3000:]
-        got[n] = json.loads((tmp_path/f'{n}.json').read_text())
+        got[n] = json.loads((folder/f'{n}.json').read_text())
+    return got
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='gloo between processes is checked on Linux and macOS')
+def test_two_processes_agree_with_one(tmp_path):
+    got = in_one_and_in_two(script, tmp_path)
     assert (got[1]['world'], got[2]['world']) == (1, 2)
     assert got[1]['loss'] == pytest.approx(got[2]['loss'], rel=1e-4)
     for a, b in zip(got[1]['w'], got[2]['w']): assert a == pytest.approx(b, abs=1e-5)
@@ -62,12 +68,7 @@ if world > 1: torch.distributed.barrier(); torch.distributed.destroy_process_gro
 @pytest.mark.skipif(os.name == 'nt', reason='gloo between processes is checked on Linux and macOS')
 def test_loss_over_two_processes(tmp_path):
     "Half the batch in each of two processes: the loss and the gradients of one process with the whole"
-    (tmp_path/'loss.py').write_text(loss_script, encoding='utf-8')
-    got = {}
-    for n, launcher in ((1, []), (2, ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'])):
-        p = run_in(root, sys.executable, *launcher, tmp_path/'loss.py', tmp_path/f'{n}.json', timeout=120)
-        assert p.returncode == 0, p.stdout[-3000:]
-        got[n] = json.loads((tmp_path/f'{n}.json').read_text())
+    got = in_one_and_in_two(loss_script, tmp_path)
     assert 'one shape in all processes' in got[2]['refused']
     for a, b in zip(got[1]['out'], got[2]['out']):
         assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
