@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TourInterrupted', 'tour', 'main']
 
-# %% ../nbs/09_tour.ipynb #6aa5bb84
-import sys, time
+# %% ../nbs/09_tour.ipynb #f6ddfb0b
+import signal, sys, threading, time
+from contextlib import contextmanager
 from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
@@ -111,7 +112,7 @@ def _stage_table(r, S, bar):
 
 _STAGES = [('K-means', 1, _stage_kmeans), ('neighbours', 5, _stage_neighbours), ('filters and maps', 4, _stage_maps), ('DeepCluster', None, _stage_deepcluster), ('learned filters', 5, _stage_look), ('table', 2, _stage_table)]
 
-# %% ../nbs/09_tour.ipynb #2a713ccc
+# %% ../nbs/09_tour.ipynb #ac1ac19f
 class TourInterrupted(KeyboardInterrupt):
     "Ctrl-C during the tour; `page` is where the finished part was written, None if nothing was finished"
     def __init__(self,
@@ -120,6 +121,16 @@ class TourInterrupted(KeyboardInterrupt):
     ): super().__init__(f'stopped during {stage}'); self.page, self.stage = page, stage
 
 _FILES = ('index.html', 'results.json', 'encoder.safetensors')
+
+@contextmanager
+def _ctrl_c():
+    "A list that gets an entry on Ctrl-C, for a library may turn the KeyboardInterrupt into an error of its own, or lose it; the handler before is called too and put back"
+    before, seen = signal.getsignal(signal.SIGINT), []
+    if threading.current_thread() is not threading.main_thread() or not callable(before): yield seen; return
+    def handler(*a): seen.append(True); before(*a)
+    signal.signal(signal.SIGINT, handler)
+    try: yield seen
+    finally: signal.signal(signal.SIGINT, before)
 
 def _check_folder(out, force):
     if not str(out): raise ValueError("out must name a folder, got an empty name")
@@ -144,28 +155,31 @@ def tour(
         r.footer = f"Seed {seed}. {v}, Python {e['python']}. {e['cpu']}, {e['threads']} threads. {e['date']}. {time.perf_counter() - t0:.0f} seconds {end}."
         return r.write(page)
     kept = 0
-    try:
-        S = dict(seed=int(seed), quick=quick, results=[], train=photo_patches(32, n, seed=seed), test=photo_patches(32, 500, split='test', seed=seed))
-        try: out.mkdir(parents=True, exist_ok=True)
-        except OSError as e: raise type(e)(f"out: the folder {out} cannot be made ({e.strerror})") from e
-        for f in _FILES: (out/f).unlink(missing_ok=True)
-        with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
-            for i,(label,steps,stage) in enumerate(_STAGES, 1):
-                t = time.perf_counter()
-                with Progress(steps or (2 if quick else 6), f'[{i}/{len(_STAGES)}] {label}', progress) as bar: stage(r, S, bar)
-                times.append(dict(stage=label, seconds=round(time.perf_counter() - t, 1)))
-                done = write('so far'); kept = len(r.sections)
-        label = 'the end'
-        save_results('results', S['results'], out, seed=seed, quick=quick, patches=n, seconds=times)
-        save_weights(S['dc'].encoder, out/'encoder.safetensors', variant='small', sobel=True, seed=seed, method='DeepCluster', data='photo_patches')
-        r.section('Time and sources').table(Table(times + [dict(stage='in all', seconds=round(time.perf_counter() - t0, 1))]))
-        r.text('Photographs: ' + '; '.join(f"{k}: {p['author']}, {p['licence']}" for k,p in photos().items()) + '.')
-        r.text('After the lecture Deep Learning for Image Analysis: a brief introduction to the self-supervised learning of visual representations, Romain Thoreau, 2026.')
-        return write('in all')
-    except KeyboardInterrupt:
-        plt.close('all'); del r.sections[kept:]
-        if done: r.section('Stopped').text(f"Stopped by hand during {label}. What is above was finished.", 'warn'); write('until it was stopped')
-        raise TourInterrupted(page if done else None, label) from None
+    with _ctrl_c() as pressed:
+        try:
+            S = dict(seed=int(seed), quick=quick, results=[], train=photo_patches(32, n, seed=seed), test=photo_patches(32, 500, split='test', seed=seed))
+            try: out.mkdir(parents=True, exist_ok=True)
+            except OSError as e: raise type(e)(f"out: the folder {out} cannot be made ({e.strerror})") from e
+            for f in _FILES: (out/f).unlink(missing_ok=True)
+            with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
+                for i,(label,steps,stage) in enumerate(_STAGES, 1):
+                    t = time.perf_counter()
+                    with Progress(steps or (2 if quick else 6), f'[{i}/{len(_STAGES)}] {label}', progress) as bar: stage(r, S, bar)
+                    if pressed: raise KeyboardInterrupt
+                    times.append(dict(stage=label, seconds=round(time.perf_counter() - t, 1)))
+                    done = write('so far'); kept = len(r.sections)
+            label = 'the end'
+            save_results('results', S['results'], out, seed=seed, quick=quick, patches=n, seconds=times)
+            save_weights(S['dc'].encoder, out/'encoder.safetensors', variant='small', sobel=True, seed=seed, method='DeepCluster', data='photo_patches')
+            r.section('Time and sources').table(Table(times + [dict(stage='in all', seconds=round(time.perf_counter() - t0, 1))]))
+            r.text('Photographs: ' + '; '.join(f"{k}: {p['author']}, {p['licence']}" for k,p in photos().items()) + '.')
+            r.text('After the lecture Deep Learning for Image Analysis: a brief introduction to the self-supervised learning of visual representations, Romain Thoreau, 2026.')
+            return write('in all')
+        except BaseException as e:
+            if not (pressed or isinstance(e, KeyboardInterrupt)): raise
+            plt.close('all'); del r.sections[kept:]
+            if done: r.section('Stopped').text(f"Stopped by hand during {label}. What is above was finished.", 'warn'); write('until it was stopped')
+            raise TourInterrupted(page if done else None, label) from None
 
 @call_parse
 def main(
