@@ -40,3 +40,11 @@ def test_nt_xent(tmp_path):
     assert p.returncode == 0 and 'values differ' not in p.stdout, p.stdout[-3000:]
     rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
     assert {'dl4ia_nbdev', 'textbook'} <= {r['implementation'] for r in rows} and all(math.isfinite(r['ms']) and r['ms'] > 0 for r in rows)
+
+
+def test_views(tmp_path):
+    "The benchmark of the views: it runs without the peers, and finds torchvision"
+    p = run_in(root, sys.executable, 'benchmarks/views.py', '--quick', '--threads', '1', '--json', tmp_path/'out.json', timeout=120)
+    assert p.returncode == 0, p.stdout[-3000:]
+    rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
+    assert {'dl4ia_nbdev', 'torchvision v2', 'torchvision v2, 1 workers'} <= {r['implementation'] for r in rows} and all(math.isfinite(r['ms']) and r['ms'] > 0 for r in rows)
