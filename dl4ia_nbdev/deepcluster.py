@@ -6,7 +6,7 @@
 __all__ = ['PCAWhiten', 'pca_whiten', 'uniform_sample', 'crop_flip', 'centroid_head', 'cluster_sizes', 'match_clusters',
            'DeepCluster']
 
-# %% ../nbs/03_deepcluster.ipynb #455d62d6
+# %% ../nbs/03_deepcluster.ipynb #8d7c1fff
 import math, time, warnings
 from pathlib import Path
 import numpy as np
@@ -18,7 +18,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder
 from .kmeans import KMeans, update
-from .train import Progress, _device, autocast, fast_bfloat16, fit, fork_seed, keep_modes, load_run, precision_dtype, save_run
+from .train import Progress, _device, _fingerprint, _resume, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #9b7e5206
 def _finite(H):
@@ -191,7 +191,7 @@ def match_clusters(
     M = torch.bincount(a.cpu()*n_clusters + b.cpu(), minlength=n_clusters**2).view(n_clusters, n_clusters)
     return torch.from_numpy(linear_sum_assignment(M.numpy(), maximize=True)[1])
 
-# %% ../nbs/03_deepcluster.ipynb #68140704
+# %% ../nbs/03_deepcluster.ipynb #42e30a71
 _SETTINGS = ('n_clusters', 'epochs', 'recluster', 'batch_size', 'lr', 'momentum', 'weight_decay', 'pca_dim', 'whiten', 'l2', 'kmeans_iter', 'empty', 'warm_start', 'balance', 'head', 'feature_dtype', 'precision', 'random_state')
 _DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
@@ -391,24 +391,15 @@ class DeepCluster:
         H = H.float().cpu()
         return knn_accuracy(H[rest], labels[rest], H[q], labels[q], k=min(k, int(rest.sum())))
 
-    def _state(self, images):
-        return dict(settings=self.settings(), n=len(images), sample=float(images.images[:: max(1, len(images)//64)].double().mean()))
-
     def _save(self, path, images, opts):
         km = self.kmeans_
-        save_run(path, nn.ModuleDict(dict(encoder=self.encoder, head=self.head_)), opts, **self._state(images), labels=self.labels_, history=self.history_,
+        save_run(path, nn.ModuleDict(dict(encoder=self.encoder, head=self.head_)), opts, **_fingerprint(self.settings(), images), labels=self.labels_, history=self.history_,
                  pca=dict(mean=self.pca_.mean_, components=self.pca_.components_, explained=self.pca_.explained_), centroids=torch.as_tensor(km.cluster_centers_))
 
     def _load(self, path, images, opts):
         "Take up a run where it stopped; the epoch to go on with"
         both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-        before = {k: v.clone() for k,v in both.state_dict().items()}
-        got = load_run(path, both, opts); mine = self._state(images)
-        diff = [f'{k}: {got["settings"].get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k != 'epochs' and got['settings'].get(k) != v]
-        diff += [f'{k} of the images: {got[k]} there, {mine[k]} here' for k in ('n', 'sample') if got[k] != mine[k]]
-        if diff:
-            both.load_state_dict(before)
-            raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
+        got = _resume(path, both, opts, _fingerprint(self.settings(), images))
         self.labels_, self.history_ = got['labels'], got['history']
         self.pca_ = PCAWhiten(self.pca_dim, whiten=self.whiten, l2=self.l2)
         self.pca_.mean_, self.pca_.components_, self.pca_.explained_ = (o.to(self.head_.weight.device) if isinstance(o, Tensor) else o for o in (got['pca'][k] for k in ('mean', 'components', 'explained')))

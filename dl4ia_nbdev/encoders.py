@@ -10,7 +10,7 @@ import torch, torchvision
 from torch import Tensor, nn
 from .nearest import _whole
 
-# %% ../nbs/02b_encoders.ipynb #1128213d
+# %% ../nbs/02b_encoders.ipynb #7534efd4
 def headless(
     model:nn.Module,  # A classifier; changed in place
 )->nn.Module:         # The same, with an identity for its last linear layer: (N, C, H, W) to (N, D)
@@ -46,16 +46,20 @@ def resnet(
     if channels != 3: m.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False); nn.init.kaiming_normal_(m.conv1.weight, mode='fan_out', nonlinearity='relu')
     return m
 
-class ConvNet(nn.Sequential):
+class ConvNet(nn.Module):
     "Convolution 3×3, batch norm, ReLU, max-pooling by two, once for each entry of `width`, then the mean over the map: a ResNet's work in a tenth of its time, for small images and two cores"
     def __init__(self,
         width=(32, 64, 128, 256),  # Channels of the blocks
         channels:int=3,            # Channels of the images
+        norm:bool=True,            # Batch norm? Else a bias
     ):
-        "Raises `ValueError` for a width that is not whole"
-        parts, c = [], _whole(channels, 'channels')
+        "Raises `TypeError` or `ValueError` for a width that is not whole"
+        super().__init__(); parts, c = [], _whole(channels, 'channels')
         for w in width:
-            parts.append(nn.Sequential(nn.Conv2d(c, _whole(w, 'width'), 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(inplace=True), nn.MaxPool2d(2))); c = w
-        super().__init__(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            parts.append(nn.Sequential(nn.Conv2d(c, _whole(w, 'width'), 3, 1, 1, bias=not norm), nn.BatchNorm2d(w) if norm else nn.Identity(), nn.ReLU(inplace=True), nn.MaxPool2d(2))); c = w
+        self.blocks, self.pool = nn.Sequential(*parts), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+    def forward(self, x):
+        "(N, channels, H, W) to (N, last width)"
+        return self.pool(self.blocks(x))

@@ -194,7 +194,7 @@ def fit(
             except StopTraining: break
     return history
 
-# %% ../nbs/00b_train.ipynb #67153b97
+# %% ../nbs/00b_train.ipynb #d6c7cd76
 def _check_state(model, state, path):
     "Refuse a state that does not fit, before anything is changed"
     own = model.state_dict(); wrong = [f'missing {k}' for k in own if k not in state] + [f'unexpected {k}' for k in state if k not in own]
@@ -263,3 +263,16 @@ def load_run(
     torch.set_rng_state(ck['rng'])
     if ck['rng_cuda'] and torch.cuda.is_available() and len(ck['rng_cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(ck['rng_cuda'])
     return ck['state']
+
+def _resume(path, model, opts, mine, free=('epochs',)):
+    "Take up the run in `path`, whose state must agree with `mine`: settings (but for those in `free`) and what else is in it; the state. Else nothing changes and `ValueError` lists the differences"
+    before = {k: v.clone() for k,v in model.state_dict().items()}; got = load_run(path, model, opts)
+    theirs = got.get('settings', {})
+    diff = [f'{k}: {theirs.get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k not in free and theirs.get(k) != v]
+    diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]
+    if diff: model.load_state_dict(before); raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
+    return got
+
+def _fingerprint(settings, images):
+    "What two runs must share to be one: settings, number of images, and the mean of a few of them"
+    return dict(settings=settings, n=len(images), sample=float(images.images[:: max(1, len(images)//64)].double().mean()))

@@ -85,7 +85,7 @@ class Operator:
         "Draw and apply, as `Augment` with this one operator"
         return Augment(self)(x, seed=seed, params=params, return_params=return_params)
 
-# %% ../nbs/04a_views.ipynb #47d590b1
+# %% ../nbs/04a_views.ipynb #8c784230
 class RandomResizedCrop(Operator):
     "A part of each image, random in area, aspect and place, resized to one size (Szegedy et al. 2015; Chen et al. 2020, App. A)"
     name = 'crop'
@@ -99,6 +99,7 @@ class RandomResizedCrop(Operator):
         for k,v in (('scale', self.scale), ('ratio', self.ratio)):
             if v[0] <= 0: raise ValueError(f"{k} must be larger than 0, got {v}")
     def draw(self, n, shape, generator=None):
+        "`box`: top, left, height and width of each image's part, (n, 4) whole pixels"
         H,W = shape
         area = H*W*_uniform((n, 10), *self.scale, generator); r = torch.exp(_uniform((n, 10), *map(math.log, self.ratio), generator))
         w,h = (area*r).sqrt().round().long(), (area/r).sqrt().round().long()
@@ -110,6 +111,7 @@ class RandomResizedCrop(Operator):
         return dict(box=torch.stack([y, x, h, w], 1))
     @classmethod
     def describe(cls, params, i):
+        "Size and place of the part"
         y,x,h,w = params['box'][i].tolist(); return f"{h}×{w} at {y}, {x}"
 
 class RandomCrop(RandomResizedCrop):
@@ -121,6 +123,7 @@ class RandomCrop(RandomResizedCrop):
         "Raises `ValueError` for sizes that are none"
         self.crop = _size(crop, 'crop'); self.size = self.crop if size is None else _size(size)
     def draw(self, n, shape, generator=None):
+        "`box` as in `RandomResizedCrop`; raises `ValueError` for a crop larger than the images"
         for c,s,what in zip(self.crop, shape, ('high', 'wide')):
             if c > s: raise ValueError(f"crop must fit in the images, got {c} for images {s} pixels {what}")
         y,x = (torch.randint(s - c + 1, (n,), generator=generator) for c,s in zip(self.crop, shape))
@@ -132,9 +135,13 @@ class RandomHorizontalFlip(Operator):
     def __init__(self,
         p:float=.5, # Probability
     ): "Raises `ValueError` for what is no probability"; self.p = _probability(p)
-    def change(self, x, params): return x.flip(-1)
+    def change(self, x, params):
+        "Mirror"
+        return x.flip(-1)
     @classmethod
-    def describe(cls, params, i): return 'mirrored' if params['applied'][i] else ''
+    def describe(cls, params, i):
+        "'mirrored', or nothing"
+        return 'mirrored' if params['applied'][i] else ''
 
 # %% ../nbs/04a_views.ipynb #2a4f07f8
 def _resize_weights(first, length, n_out, n_in, flip, dtype):
@@ -203,7 +210,7 @@ def _shift_hue(x, turns):
     for out,k in ((g, -2), (b, 2)): torch.add(h, k, out=t); t.abs_().sub_(3).abs_().clamp_(1, 2); torch.addcmul(lo, c, t, out=out)   # d' of green and blue: the circle folded
     return x
 
-# %% ../nbs/04a_views.ipynb #266b8117
+# %% ../nbs/04a_views.ipynb #a4a59a7f
 class ColorJitter(Operator):
     "Brightness, contrast, saturation and hue changed at random, in random order, cut to [0, 1] after each (Chen et al. 2020, App. A). Channels other than three: grey is their mean; one channel has no hue"
     name = 'colour'
@@ -226,6 +233,7 @@ class ColorJitter(Operator):
         "SimCLR's distortion of strength s: 0.8 s of brightness, contrast and saturation, 0.2 s of hue"
         return cls(.8*s, .8*s, .8*s, .2*s, p=p)
     def draw(self, n, shape, generator=None):
+        "`applied`, the three factors, `hue` in turns, and the `order` (n, 4): 0 brightness, 1 contrast, 2 saturation, 3 hue"
         d = super().draw(n, shape, generator) | {k: _uniform(n, *getattr(self, k), generator) for k in ('brightness', 'contrast', 'saturation', 'hue')}
         return d | dict(order=torch.rand(n, 4, generator=generator).argsort(1) if self.random_order else torch.arange(4).repeat(n, 1))
     def key(self,
@@ -234,6 +242,7 @@ class ColorJitter(Operator):
         "What images should be sorted by, so that whole slices are worked on"
         return torch.where(params['applied'], 1 + (params['order'] == 3).int().argmax(1), 0)
     def apply(self, x, params):
+        "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
         key = self.key(params); by = key.argsort(stable=True)
         if bool((key[1:] < key[:-1]).any()):
@@ -251,6 +260,7 @@ class ColorJitter(Operator):
         return x
     @classmethod
     def describe(cls, params, i):
+        "What was changed, in the order in which it was"
         if not params['applied'][i]: return ''
         words = [(k, float(params[k][i])) for k in ('brightness', 'contrast', 'saturation', 'hue')]
         return ', '.join(f"hue {360*v:+.0f}°" if k == 'hue' else f"{k} ×{v:.2f}" for k,v in (words[o] for o in params['order'][i].tolist()) if v != (k != 'hue'))
@@ -261,7 +271,9 @@ class RandomGrayscale(Operator):
     def __init__(self,
         p:float=.2, # Probability
     ): "Raises `ValueError` for what is no probability"; self.p = _probability(p)
-    def change(self, x, params): return x.copy_(_grey(x)) if x.shape[1] > 1 else x
+    def change(self, x, params):
+        "All channels become the grey value"
+        return x.copy_(_grey(x)) if x.shape[1] > 1 else x
 
 class RandomSolarize(Operator):
     "All values from a threshold on inverted, with probability `p` (Grill et al. 2020, App. B)"
@@ -273,7 +285,9 @@ class RandomSolarize(Operator):
         "Raises `ValueError` for a threshold outside [0, 1]"
         if not 0 <= threshold <= 1: raise ValueError(f"threshold must lie in [0, 1], got {threshold!r}")
         self.threshold, self.p = float(threshold), _probability(p)
-    def change(self, x, params): return torch.where(x >= self.threshold, 1 - x, x)
+    def change(self, x, params):
+        "Invert what is at the threshold or above"
+        return torch.where(x >= self.threshold, 1 - x, x)
 
 class Normalize(Operator):
     "(x − mean)/std, channel by channel"
@@ -287,15 +301,20 @@ class Normalize(Operator):
         if std is None: raise ValueError("std must be given with mean (or give an ImageSet)")
         self.mean, self.std = (tuple(torch.as_tensor(o, dtype=torch.float64).flatten().tolist()) for o in (mean, std))
         if len(self.mean) != len(self.std) or not all(s > 0 for s in self.std): raise ValueError(f"std must have one positive number a channel, as many as mean, got {self.std}")
-    def draw(self, n, shape, generator=None): return {}
+    def draw(self, n, shape, generator=None):
+        "Nothing is random here"
+        return {}
     def apply(self, x, params):
+        "Normalise in place; raises `ValueError` for another number of channels"
         if len(self.mean) not in (1, x.shape[1]): raise ValueError(f"mean must have one number a channel ({x.shape[1]}), got {len(self.mean)}")
         m,s = (torch.tensor(o, dtype=x.dtype, device=x.device)[:, None, None] for o in (self.mean, self.std))
         return x.sub_(m).mul_(1/s)
     @classmethod
-    def describe(cls, params, i): return ''
+    def describe(cls, params, i):
+        "Nothing to say"
+        return ''
 
-# %% ../nbs/04a_views.ipynb #7f998523
+# %% ../nbs/04a_views.ipynb #6edc8775
 class GaussianBlur(Operator):
     "Blur with a width drawn for each image, with probability `p` (Chen et al. 2020, App. A: σ from 0.1 to 2, kernel a tenth of the image, p = 0.5)"
     name = 'blur'
@@ -308,8 +327,11 @@ class GaussianBlur(Operator):
         if kernel_size is not None and (not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0): raise ValueError(f"kernel_size must be odd, or it would shift the image, got {kernel_size!r}")
         self.kernel_size, self.sigma, self.p = kernel_size, _range((sigma, sigma) if isinstance(sigma, (int, float)) else sigma, 'sigma'), _probability(p)
         if self.sigma[0] <= 0: raise ValueError(f"sigma must be larger than 0, got {self.sigma}")
-    def draw(self, n, shape, generator=None): return super().draw(n, shape, generator) | dict(sigma=_uniform(n, *self.sigma, generator))
+    def draw(self, n, shape, generator=None):
+        "`applied`, and `sigma` in pixels"
+        return super().draw(n, shape, generator) | dict(sigma=_uniform(n, *self.sigma, generator))
     def change(self, x, params):
+        "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
         k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
@@ -328,9 +350,11 @@ class GaussianBlur(Operator):
             for k in range(1, r + 1): x.addcmul_(torch.add(pad.narrow(axis, r - k, n), pad.narrow(axis, r + k, n), out=both), w[:, k])
         return x.clamp_(0, 1)
     @classmethod
-    def describe(cls, params, i): return f"blur σ {float(params['sigma'][i]):.2f}" if params['applied'][i] else ''
+    def describe(cls, params, i):
+        "The width"
+        return f"blur σ {float(params['sigma'][i]):.2f}" if params['applied'][i] else ''
 
-# %% ../nbs/04a_views.ipynb #73da3894
+# %% ../nbs/04a_views.ipynb #adc5c253
 class Augment:
     "Operators one after the other: a batch of images in, one random view of each out. Any function of a batch of floats may stand among them"
     def __init__(self,
@@ -375,8 +399,11 @@ class Augment:
         if params is None: params = self.draw(len(x), tuple(x.shape[2:]), _generator(seed))
         out = self._run(x, torch.arange(len(x)), params, dtype)
         return (out, params) if return_params else out
+    @torch.no_grad()
     def _run(self, src, rows, params, dtype):
         "Views of the images `rows` of `src`, which may come several times; `params` has one entry a row"
+        with torch.autocast(src.device.type, enabled=False): return self._in_portions(src, rows, params, dtype)
+    def _in_portions(self, src, rows, params, dtype):
         n = len(rows); bad = next((k for k,p in params.items() for v in p.values() if len(v) != n), None)
         if bad or set(params) != {k for k,_ in self._named()}: raise ValueError(f"params must come from draw({n}, …) of these operators, got {sorted(params)}{f', where {bad} is for another number of images' if bad else ''}")
         ops = self._named(False); crop = ops.pop(0)[0] if ops and isinstance(ops[0][1], RandomResizedCrop) else None
@@ -409,20 +436,23 @@ class Views:
             nz = Normalize(normalize) if isinstance(normalize, ImageSet) else Normalize(*normalize)
             self.first, self.second = (None if o is None else Augment(*o.ops, nz) for o in (self.first, self.second))
     def __repr__(self): return f"Views({self.first!r}{'' if self.second is None else f', {self.second!r}'})"
+    def _both(self, x, seed):
+        "First and second views one after the other (2N, …), and the parameters of each"
+        n, shape, g = len(x), tuple(x.shape[2:]), _generator(seed)
+        if self.second is not None:
+            for a in (self.first, self.second): a._check(x)
+            ps = tuple(a.draw(n, shape, g) for a in (self.first, self.second))
+            return torch.cat([a(x, params=p) for a,p in zip((self.first, self.second), ps)]), ps
+        dt = self.first._check(x); p = self.first.draw(2*n, shape, g)
+        return self.first._run(x, torch.arange(n).repeat(2), p, dt), tuple({k: {m: t.chunk(2)[i] for m,t in q.items()} for k,q in p.items()} for i in range(2))
     def __call__(self,
         x:Tensor,                  # (N, C, H, W) uint8, or floats in [0, 1]
         seed:int|None=None,        # Seed of the parameters; None: torch's global generator
         return_params:bool=False,  # Return (first, second, their parameters)?
     )->tuple:                      # (first, second), each (N, C, H', W') floats
         "Both views of a batch"
-        if self.second is not None:
-            g = _generator(seed); out = []
-            for a in (self.first, self.second): dt = a._check(x); p = a.draw(len(x), tuple(x.shape[2:]), g); out.append((a(x, params=p), p))
-            return (out[0][0], out[1][0], (out[0][1], out[1][1])) if return_params else (out[0][0], out[1][0])
-        dt = self.first._check(x); n = len(x); p = self.first.draw(2*n, tuple(x.shape[2:]), _generator(seed))
-        v = self.first._run(x, torch.arange(n).repeat(2), p, dt)
-        both = tuple(v.chunk(2))
-        return (*both, tuple({k: {m: t.chunk(2)[i] for m,t in q.items()} for k,q in p.items()} for i in range(2))) if return_params else both
+        v,ps = self._both(x, seed)
+        return (*v.chunk(2), ps) if return_params else tuple(v.chunk(2))
 
 def describe(
     params:dict,  # As `Augment` or `Views` returned them

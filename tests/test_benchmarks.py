@@ -48,3 +48,11 @@ def test_views(tmp_path):
     assert p.returncode == 0, p.stdout[-3000:]
     rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
     assert {'dl4ia_nbdev', 'torchvision v2', 'torchvision v2, 1 workers'} <= {r['implementation'] for r in rows} and all(math.isfinite(r['ms']) and r['ms'] > 0 for r in rows)
+
+
+def test_simclr(tmp_path):
+    "The benchmark of the training step runs, and a step takes longer than its encoder alone"
+    p = run_in(root, sys.executable, 'benchmarks/simclr.py', '--quick', '--threads', '1', '--json', tmp_path/'out.json', timeout=120)
+    assert p.returncode == 0, p.stdout[-3000:]
+    row, = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
+    assert math.isfinite(row['ms']) and 0 < row['encoder alone, ms'] < row['ms'] < 100*row['encoder alone, ms']

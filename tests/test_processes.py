@@ -73,3 +73,27 @@ def test_loss_over_two_processes(tmp_path):
     for a, b in zip(got[1]['out'], got[2]['out']):
         assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
         assert a['g'] == pytest.approx(b['g'], abs=2e-6*max(map(abs, a['g'])) + 1e-7)
+
+
+simclr_script = '''
+import json, os, sys, torch
+torch.set_num_threads(1); torch.manual_seed(0)
+from dl4ia_nbdev.data import photo_patches
+from dl4ia_nbdev.encoders import ConvNet
+from dl4ia_nbdev.simclr import SimCLR, projection_head
+from dl4ia_nbdev.views import Augment, Views
+images = photo_patches(32, 64)
+views = Views(Augment(), Augment(lambda x: x.flip(-1)))                           # nothing random, so that processes can be compared
+s = SimCLR(ConvNet((4, 8), norm=False), projection_head(8, norm=False), .2, views, epochs=2, batch_size=16, optimizer='sgd', lr=.1, watch_every=None, precision='float32', progress=False).fit(images)
+if int(os.environ.get('RANK', 0)) == 0:
+    json.dump(dict(loss=[h['loss'] for h in s.history_], collapsed=s.history_[0]['collapsed'], w=[p.flatten().tolist() for p in s.encoder.parameters()]), open(sys.argv[1], 'w'))
+if torch.distributed.is_initialized(): torch.distributed.barrier(); torch.distributed.destroy_process_group()
+'''
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='gloo between processes is checked on Linux and macOS')
+def test_simclr_in_two_processes(tmp_path):
+    "Each process augments and encodes half of every batch, negatives come from both: the weights are those of one process"
+    got = in_one_and_in_two(simclr_script, tmp_path)
+    assert got[1]['loss'] == pytest.approx(got[2]['loss'], rel=1e-4) and got[1]['collapsed'] == got[2]['collapsed']
+    for a, b in zip(got[1]['w'], got[2]['w']): assert a == pytest.approx(b, abs=1e-4)
