@@ -112,7 +112,7 @@ def _stage_table(r, S, bar):
 
 _STAGES = [('K-means', 1, _stage_kmeans), ('neighbours', 5, _stage_neighbours), ('filters and maps', 4, _stage_maps), ('DeepCluster', None, _stage_deepcluster), ('learned filters', 5, _stage_look), ('table', 2, _stage_table)]
 
-# %% ../nbs/09_tour.ipynb #ac1ac19f
+# %% ../nbs/09_tour.ipynb #577b0388
 class TourInterrupted(KeyboardInterrupt):
     "Ctrl-C during the tour; `page` is where the finished part was written, None if nothing was finished"
     def __init__(self,
@@ -128,9 +128,10 @@ def _ctrl_c():
     before, seen = signal.getsignal(signal.SIGINT), []
     if threading.current_thread() is not threading.main_thread() or not callable(before): yield seen; return
     def handler(*a): seen.append(True); before(*a)
+    hook = sys.unraisablehook; sys.unraisablehook = lambda u: None if issubclass(u.exc_type, KeyboardInterrupt) else hook(u)     # raised inside a destructor, it would only be printed
     signal.signal(signal.SIGINT, handler)
     try: yield seen
-    finally: signal.signal(signal.SIGINT, before)
+    finally: signal.signal(signal.SIGINT, before); sys.unraisablehook = hook
 
 def _check_folder(out, force):
     if not str(out): raise ValueError("out must name a folder, got an empty name")

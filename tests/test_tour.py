@@ -63,8 +63,8 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     assert p.returncode == 130 and str(page) in err and 'Traceback' not in err
     assert 'K-means, step by step' in html and 'Neighbours, before' in html and 'Stopped by hand' in html
 
-def test_ctrl_c_that_a_library_turned_into_an_error(tmp_path, monkeypatch):
-    "matplotlib answers a KeyboardInterrupt inside its renderer with a ValueError, other code swallows it"
+def test_ctrl_c_that_a_library_turned_into_an_error(tmp_path, monkeypatch, capsys):
+    "matplotlib answers a KeyboardInterrupt inside its renderer with a ValueError, other code swallows it, and inside a destructor Python does"
     from dl4ia_nbdev import tour as m
     def ends_in_an_error(r, S, bar):
         try: signal.raise_signal(signal.SIGINT)
@@ -72,14 +72,17 @@ def test_ctrl_c_that_a_library_turned_into_an_error(tmp_path, monkeypatch):
     def goes_on(r, S, bar):
         try: signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt: pass
-    before = signal.getsignal(signal.SIGINT); signal.signal(signal.SIGINT, signal.default_int_handler)
+    class Last:
+        def __del__(self): signal.raise_signal(signal.SIGINT)
+    def in_a_destructor(r, S, bar): o = Last(); del o
+    hook = sys.unraisablehook; before = signal.getsignal(signal.SIGINT); signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for i,stage in enumerate((ends_in_an_error, goes_on)):
+        for i,stage in enumerate((ends_in_an_error, goes_on, in_a_destructor)):
             monkeypatch.setattr(m, '_STAGES', [('first', 1, lambda r, S, bar: r.section('First').text('done')), ('second', 1, stage), ('third', 1, lambda r, S, bar: r.section('Third').text('never'))])
             with pytest.raises(m.TourInterrupted) as e: m.tour(tmp_path/str(i), quick=True, progress=False)
             html = (tmp_path/str(i)/'index.html').read_text(encoding='utf-8')
             assert 'First' in html and 'Stopped by hand' in html and 'Third' not in html and e.value.stage == 'second'
         monkeypatch.setattr(m, '_STAGES', [('first', 1, lambda r, S, bar: 1/0)])
         with pytest.raises(ZeroDivisionError): m.tour(tmp_path/'error', quick=True, progress=False)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.unraisablehook is hook and 'Traceback' not in capsys.readouterr().err
     finally: signal.signal(signal.SIGINT, before)
