@@ -36,7 +36,7 @@ def cases(quick):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog='benchmarks/README.md says how each number is measured.')
-    p.add_argument('--threads', type=int, default=2); p.add_argument('--repeats', type=int, default=5); p.add_argument('--precisions', nargs='+', default=['auto', 'float32']); p.add_argument('--optimizer', default='lars')
+    p.add_argument('--threads', type=int, default=2); p.add_argument('--repeats', type=int, default=5); p.add_argument('--precisions', nargs='+', default=['auto', 'float32']); p.add_argument('--optimizer', default='lars'); p.add_argument('--only', default='', help='cases whose name begins so')
     p.add_argument('--quick', action='store_true', help='a small network, once'); p.add_argument('--json', help='file for the results')
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.quick: a.repeats, a.precisions = 1, ['auto']
@@ -47,6 +47,7 @@ def main():
     from dl4ia_nbdev.train import autocast
     env, rows = environment(), []; headline(env, a.threads); others = others_busy()
     for name, (enc, size, pairs) in cases(a.quick).items():
+        if not name.startswith(a.only): continue
         steps = 3
         images = ImageSet((torch.rand(pairs*steps, 3, size, size)*255).byte()); images.mean
         for precision in a.precisions:

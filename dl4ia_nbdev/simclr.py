@@ -128,16 +128,16 @@ def nt_xent(
             if not torch.isfinite(z).all(): raise ValueError(f"{name} must be finite, got NaN or infinity in {int((~torch.isfinite(z)).any(1).sum())} of {len(z)} rows")
     return loss
 
-# %% ../nbs/05_simclr.ipynb #6d93b12f
+# %% ../nbs/05_simclr.ipynb #5435e245
 def projection_head(
     d:int,                  # Width of the features
     layers:int=2,           # 1: linear; 2: the paper's; 3: that of the later code
-    hidden:int|None=None,   # Width between the layers; None: d
+    hidden:int|None=None,   # Width between the layers; None: d, at most 2048, the paper's
     out:int=128,            # Width of z
     norm:bool=True,         # Batch norm after each layer, as in the paper's code?
 )->nn.Module:               # (N, d) to (N, out)
     "g: linear layers with ReLU between them (Chen et al. 2020, §2.1 and App. B); raises `ValueError` for numbers that are not whole"
-    d, layers, out, hidden = _whole(d, 'd'), _whole(layers, 'layers'), _whole(out, 'out'), d if hidden is None else _whole(hidden, 'hidden')
+    d, layers, out, hidden = _whole(d, 'd'), _whole(layers, 'layers'), _whole(out, 'out'), min(d, 2048) if hidden is None else _whole(hidden, 'hidden')
     parts = []
     for i in range(layers):
         a,b,last = d if i == 0 else hidden, out if i == layers - 1 else hidden, i == layers - 1
