@@ -13,7 +13,7 @@ from torch import Tensor
 from .data import ImageSet, _check_seed, dataset, digits, photo_patches
 from .nearest import _whole
 
-# %% ../nbs/07_shared_features.ipynb #0d291598
+# %% ../nbs/07_shared_features.ipynb #03ecf843
 class FactorPairs(ImageSet):
     "Images that are rendered from factors, and pairs of views that share some of these; an `ImageSet`, so that whatever takes images takes it. `SimCLR` trains on its pairs"
     def __init__(self,
@@ -35,7 +35,7 @@ class FactorPairs(ImageSet):
         self.names = class_names or {}
         self.values = {k: torch.randint(len(v), (n,), generator=g) for k,v in self.factors.items()}
         first = next(iter(factors))
-        super().__init__(render(self.values, g), self.factors[first][self.values[first]], self.names.get(first), name=name)
+        super().__init__(render(self.values, g).cpu(), self.factors[first][self.values[first]], self.names.get(first), name=name)
     def task(self,
         name:str, # A factor
     )->ImageSet:
@@ -59,19 +59,19 @@ def overlay(
     size:int=32,         # Side of the image
     glyph:int=16,        # Side of the digit in it
 ):                       # render({'background': (n,), 'digit': (n,)}, generator) -> (n, 3, size, size) uint8
-    "How a digit is laid over a photograph: the photograph is cut and mirrored at random, the digit stands at a random place; all images of a batch at once"
+    "How a digit is laid over a photograph: the photograph is cut and mirrored at random, the digit stands at a random place; all images of a batch at once, on the device of `backgrounds`"
     _,_,H,W = backgrounds.shape; _whole(size, 'size'); _whole(glyph, 'glyph')
     if min(H, W) < size: raise ValueError(f"backgrounds must be at least {size} pixels a side, got {H}×{W}")
     if glyph > size: raise ValueError(f"glyph must be at most size={size}, got {glyph}")
-    G = F.interpolate(glyphs.float()/255, (glyph, glyph), mode='bilinear', antialias=True)[:, 0]
+    on = backgrounds.device; G = F.interpolate(glyphs.to(on).float()/255, (glyph, glyph), mode='bilinear', antialias=True)[:, 0]
     def render(values, generator):
-        n, t = len(values['digit']), torch.arange(size)
-        r = lambda k: torch.randint(k, (n,), generator=generator)
+        n, t = len(values['digit']), torch.arange(size, device=on); values = {k: v.to(on) for k,v in values.items()}
+        r = lambda k: torch.randint(k, (n,), generator=generator).to(on)
         y,x,flip = r(H - size + 1), r(W - size + 1), r(2).bool()
         cols = torch.where(flip[:, None], x[:, None] + size - 1 - t, x[:, None] + t)
         out = backgrounds[values['background'][:, None, None], :, (y[:, None] + t)[:, :, None], cols[:, None]].permute(0, 3, 1, 2).float()
-        dy,dx = r(size - glyph + 1), r(size - glyph + 1); ink = torch.zeros(n, size, size); u = torch.arange(glyph)
-        ink[torch.arange(n)[:, None, None], (dy[:, None] + u)[:, :, None], (dx[:, None] + u)[:, None]] = G[values['digit']]
+        dy,dx = r(size - glyph + 1), r(size - glyph + 1); ink = torch.zeros(n, size, size, device=on); u = torch.arange(glyph, device=on)
+        ink[torch.arange(n, device=on)[:, None, None], (dy[:, None] + u)[:, :, None], (dx[:, None] + u)[:, None]] = G[values['digit']]
         return (out + ink[:, None]*(255 - out)).round().byte()
     return render
 
@@ -82,10 +82,11 @@ def digit_on_photo(
     seed:int=0,                      # Seed
     size:int=32,                     # Side of the images
     source:str='embedded',           # 'embedded': scikit-learn's digits on ten photographs, no download; 'datasets': MNIST on Imagenette, which need to be there or downloaded
+    device=None,                     # Where views are made; None: the CPU
 )->FactorPairs:
     "The exercise sheet's pairs; raises `ValueError` for a split or a source that there is not"
     if split not in ('train', 'test'): raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     if source == 'embedded': b,d = photo_patches(size + size//4, max(200, n), split=split, seed=seed), digits(split)
     elif source == 'datasets': b,d = dataset('imagenette', split=split, size=size + size//4), dataset('mnist', split=split)
     else: raise ValueError(f"source must be 'embedded' or 'datasets', got {source!r}")
-    return FactorPairs(dict(digit=d.labels, background=b.labels), overlay(b.images, d.images, size, size//2), shared, n, seed, dict(digit=d.class_names, background=b.class_names), f'digits on photographs ({split})')
+    return FactorPairs(dict(digit=d.labels, background=b.labels), overlay(b.images.to(device or 'cpu'), d.images, size, size//2), shared, n, seed, dict(digit=d.class_names, background=b.class_names), f'digits on photographs ({split})')
