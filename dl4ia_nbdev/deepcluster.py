@@ -6,9 +6,8 @@
 __all__ = ['PCAWhiten', 'pca_whiten', 'uniform_sample', 'crop_flip', 'centroid_head', 'cluster_sizes', 'match_clusters',
            'DeepCluster']
 
-# %% ../nbs/03_deepcluster.ipynb #8d7c1fff
+# %% ../nbs/03_deepcluster.ipynb #159403a2
 import math, time, warnings
-from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
-from .evaluate import _channels_last, _check_encoder
+from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn
 from .kmeans import KMeans, update
-from .train import Progress, _device, _fingerprint, _resume, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _checkpoint, _device, _fingerprint, _resume, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #9b7e5206
 def _finite(H):
@@ -191,7 +190,7 @@ def match_clusters(
     M = torch.bincount(a.cpu()*n_clusters + b.cpu(), minlength=n_clusters**2).view(n_clusters, n_clusters)
     return torch.from_numpy(linear_sum_assignment(M.numpy(), maximize=True)[1])
 
-# %% ../nbs/03_deepcluster.ipynb #42e30a71
+# %% ../nbs/03_deepcluster.ipynb #f5a2beb1
 _SETTINGS = ('n_clusters', 'epochs', 'recluster', 'batch_size', 'lr', 'momentum', 'weight_decay', 'pca_dim', 'whiten', 'l2', 'kmeans_iter', 'empty', 'warm_start', 'balance', 'head', 'feature_dtype', 'precision', 'random_state')
 _DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
@@ -231,7 +230,7 @@ class DeepCluster:
         for k,v in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay)):
             if not isinstance(v, (int, float)) or not 0 <= v < math.inf or (k == 'lr' and v == 0): raise ValueError(f"{k} must be a {'positive' if k == 'lr' else 'non-negative'} number, got {v!r}")
         if augment is not None and not callable(augment): raise TypeError(f"augment must be None or a function batch -> batch, got {augment!r}")
-        if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+        _check_trainable(encoder)
         _check_seed(random_state, 'random_state'); precision_dtype(precision)
         self.encoder, self.n_clusters, self.epochs, self.recluster, self.batch_size = encoder, n_clusters, epochs, recluster, batch_size
         self.lr, self.momentum, self.weight_decay, self.pca_dim, self.whiten, self.l2 = lr, momentum, weight_decay, pca_dim, bool(whiten), bool(l2)
@@ -351,8 +350,7 @@ class DeepCluster:
         if self.n_clusters > n: raise ValueError(f"n_clusters={self.n_clusters} is larger than the number of images {n}; DeepCluster.small has settings for small sets")
         if images.labels is not None and self.n_clusters <= 2*images.n_classes: warnings.warn(f"n_clusters={self.n_clusters} is few for {images.n_classes} classes: DeepCluster wants several clusters a class, ten say", stacklevel=2)
         if n < 5*self.n_clusters: warnings.warn(f"{n} images are few for n_clusters={self.n_clusters}: clusters of {n/self.n_clusters:.1f} images on average teach little", stacklevel=2)
-        path = None if checkpoint is None else Path(checkpoint).expanduser()
-        if path is not None and path.exists() and not resume: raise FileExistsError(f"checkpoint: {path} exists; resume=True goes on from it")
+        path = _checkpoint(checkpoint, resume)
         device = _device(self.encoder)
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
         start, seed = 0, lambda e: (1_000_003*self.random_state + e) % 2**63
@@ -378,18 +376,11 @@ class DeepCluster:
                     rec['loss'],rec['seconds_sampling'] = self._train(images, self.labels_, opts, bar)
                     rec['seconds_training'] = time.perf_counter() - t - rec['seconds_sampling']
                     if self.knn_every and images.labels is not None and (e + 1) % self.knn_every == 0:
-                        t = time.perf_counter(); H = self._features(images); rec['knn'] = self._knn(H, images.labels); rec['seconds_knn'] = time.perf_counter() - t
+                        t = time.perf_counter(); H = self._features(images); rec['knn'] = _own_knn(H, images.labels); rec['seconds_knn'] = time.perf_counter() - t
                     self.history_.append(rec)
                     for cb in callbacks: cb(self, rec, self.history_)
                 if path is not None: self._save(path, images, opts)
         return self
-
-    @staticmethod
-    def _knn(H, labels, k=10, most=1000):
-        "Accuracy of nearest neighbours, evenly spaced queries against the other images"
-        n = len(H); q = torch.linspace(0, n - 1, min(most, max(1, n//5))).long().unique(); rest = torch.ones(n, dtype=torch.bool); rest[q] = False
-        H = H.float().cpu()
-        return knn_accuracy(H[rest], labels[rest], H[q], labels[q], k=min(k, int(rest.sum())))
 
     def _save(self, path, images, opts):
         km = self.kmeans_

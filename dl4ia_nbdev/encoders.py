@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['headless', 'small_stem', 'resnet', 'ConvNet']
 
-# %% ../nbs/02b_encoders.ipynb #b6963b8d
+# %% ../nbs/02b_encoders.ipynb #91b4ab58
 import torch, torchvision
-from torch import Tensor, nn
+from torch import nn
 from .nearest import _whole
 
-# %% ../nbs/02b_encoders.ipynb #7534efd4
+# %% ../nbs/02b_encoders.ipynb #02419794
+def _he(conv): nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu'); return conv   # He et al. 2015
+
 def headless(
     model:nn.Module,  # A classifier; changed in place
 )->nn.Module:         # The same, with an identity for its last linear layer: (N, C, H, W) to (N, D)
@@ -28,8 +30,8 @@ def small_stem(
     "Replace the 7×7 convolution of stride two and the pooling by a 3×3 convolution (Chen et al. 2020, App. B.9); raises `ValueError` for what is no ResNet"
     if not isinstance(model, torchvision.models.ResNet): raise ValueError(f"model must be a torchvision ResNet, got {type(model).__name__}")
     c = model.conv1.out_channels
-    model.conv1, model.maxpool = nn.Conv2d(channels, c, 3, 1, 1, bias=False), nn.Identity()
-    nn.init.kaiming_normal_(model.conv1.weight, mode='fan_out', nonlinearity='relu'); return model
+    model.conv1, model.maxpool = _he(nn.Conv2d(channels, c, 3, 1, 1, bias=False)), nn.Identity()
+    return model
 
 def resnet(
     depth:int=18,           # 18, 34, 50, 101 or 152
@@ -43,7 +45,7 @@ def resnet(
     _whole(size, 'size'); _whole(channels, 'channels')
     m = headless(getattr(torchvision.models, f'resnet{depth}')())
     if small or (small is None and size < 96): return small_stem(m, channels)
-    if channels != 3: m.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False); nn.init.kaiming_normal_(m.conv1.weight, mode='fan_out', nonlinearity='relu')
+    if channels != 3: m.conv1 = _he(nn.Conv2d(channels, 64, 7, 2, 3, bias=False))
     return m
 
 class ConvNet(nn.Module):
@@ -59,7 +61,7 @@ class ConvNet(nn.Module):
             parts.append(nn.Sequential(nn.Conv2d(c, _whole(w, 'width'), 3, 1, 1, bias=not norm), nn.BatchNorm2d(w) if norm else nn.Identity(), nn.ReLU(inplace=True), nn.MaxPool2d(2))); c = w
         self.blocks, self.pool = nn.Sequential(*parts), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         for m in self.modules():
-            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+            if isinstance(m, nn.Conv2d): _he(m)
     def forward(self, x):
         "(N, channels, H, W) to (N, last width)"
         return self.pool(self.blocks(x))

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from .data import ImageSet
 from .train import _device, autocast, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #2a78cefe
+# %% ../nbs/02a_evaluate.ipynb #1c197f5e
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
+
+def _check_trainable(encoder):
+    if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
 
 def _submodule(module, layer):
     "The submodule of that name; raises `ValueError` with near names"
@@ -149,7 +152,13 @@ def knn_accuracy(
     votes = torch.zeros(len(b), int(max(ya.max(), yb.max())) + 1, dtype=torch.float64).scatter_add_(1, ya[i], w)
     return (votes.argmax(1) == yb).float().mean().item()
 
-# %% ../nbs/02a_evaluate.ipynb #5f399fb8
+# %% ../nbs/02a_evaluate.ipynb #58a0e7bc
+def _own_knn(H, labels, k=10, most=1000):
+    "Accuracy of nearest neighbours within one set: evenly spaced queries against the other images"
+    n = len(H); q = torch.linspace(0, n - 1, min(most, max(1, n//5))).long().unique(); rest = torch.ones(n, dtype=torch.bool); rest[q] = False
+    H = H.float().cpu()
+    return knn_accuracy(H[rest], labels[rest], H[q], labels[q], k=min(k, int(rest.sum())))
+
 def _standardize(a, b):
     m,s = a.mean(0), a.std(0).clamp_min(1e-6)
     return (a - m)/s, (b - m)/s
@@ -220,7 +229,7 @@ def ari(
     from sklearn.metrics import adjusted_rand_score
     return float(adjusted_rand_score(*_two_labelings(u, v)))
 
-# %% ../nbs/02a_evaluate.ipynb #e72b746b
+# %% ../nbs/02a_evaluate.ipynb #21574ac4
 def evaluate(
     encoders:dict,            # name -> module, or features as a pair (train (n, d), test (m, d))
     train:ImageSet,           # With labels
@@ -245,6 +254,12 @@ def evaluate(
         rows.append(dict(representation=name, dimensions=a.shape[1]) | {p: judges[p](a, train.labels, b, test.labels) for p in probes})
     return rows
 
+def _cut(x, rows, y, l, flip, h, w):
+    "(n, C, h, w): the part of image rows[i] of `x` that begins at row y[i] and column l[i], mirrored where flip[i]"
+    i,j = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
+    iy,ix = y[:, None] + i, l[:, None] + torch.where(flip[:, None], w - 1 - j, j)
+    return x[rows[:, None, None], :, iy[:, :, None], ix[:, None]].permute(0, 3, 1, 2)
+
 def shift_flip(
     x:Tensor,               # (N, C, H, W) batch
     shift:int=4,            # Largest shift in pixels; the border is reflected
@@ -255,10 +270,7 @@ def shift_flip(
     if not 0 <= shift < min(h, w): raise ValueError(f"shift must be at least 0 and smaller than the image ({h}×{w}), got {shift}")
     rnd = lambda hi: torch.randint(hi, (n,), generator=generator).to(x.device)
     dy,dx,fl = rnd(2*shift + 1), rnd(2*shift + 1), rnd(2)
-    x = F.pad(x, (shift,)*4, mode='reflect')
-    iy = dy[:, None] + torch.arange(h, device=x.device)
-    ix = torch.arange(w, device=x.device)[None].expand(n, w); ix = dx[:, None] + torch.where(fl[:, None].bool(), w - 1 - ix, ix)
-    return x[torch.arange(n, device=x.device)[:, None, None], :, iy[:, :, None], ix[:, None, :]].permute(0, 3, 1, 2)
+    return _cut(F.pad(x, (shift,)*4, mode='reflect'), torch.arange(n, device=x.device), dy, dx, fl.bool(), h, w)
 
 def supervised(
     encoder:nn.Module,         # Trained in place, from features to classes through a new linear head
@@ -275,7 +287,7 @@ def supervised(
     "Train an encoder with labels: the upper end of a table"
     _check_encoder(encoder)
     if train.labels is None: raise ValueError("train must have labels to be supervised by")
-    if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+    _check_trainable(encoder)
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['FactorPairs', 'overlay', 'digit_on_photo']
 
-# %% ../nbs/07_shared_features.ipynb #b0e568fc
-import math
+# %% ../nbs/07_shared_features.ipynb #9c214c88
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed, dataset, digits, photo_patches
+from .evaluate import _cut
 from .nearest import _whole
 
-# %% ../nbs/07_shared_features.ipynb #03ecf843
+# %% ../nbs/07_shared_features.ipynb #2cdc9877
 class FactorPairs(ImageSet):
     "Images that are rendered from factors, and pairs of views that share some of these; an `ImageSet`, so that whatever takes images takes it. `SimCLR` trains on its pairs"
     def __init__(self,
@@ -65,11 +65,10 @@ def overlay(
     if glyph > size: raise ValueError(f"glyph must be at most size={size}, got {glyph}")
     on = backgrounds.device; G = F.interpolate(glyphs.to(on).float()/255, (glyph, glyph), mode='bilinear', antialias=True)[:, 0]
     def render(values, generator):
-        n, t = len(values['digit']), torch.arange(size, device=on); values = {k: v.to(on) for k,v in values.items()}
+        n = len(values['digit']); values = {k: v.to(on) for k,v in values.items()}
         r = lambda k: torch.randint(k, (n,), generator=generator).to(on)
         y,x,flip = r(H - size + 1), r(W - size + 1), r(2).bool()
-        cols = torch.where(flip[:, None], x[:, None] + size - 1 - t, x[:, None] + t)
-        out = backgrounds[values['background'][:, None, None], :, (y[:, None] + t)[:, :, None], cols[:, None]].permute(0, 3, 1, 2).float()
+        out = _cut(backgrounds, values['background'], y, x, flip, size, size).float()
         dy,dx = r(size - glyph + 1), r(size - glyph + 1); ink = torch.zeros(n, size, size, device=on); u = torch.arange(glyph, device=on)
         ink[torch.arange(n, device=on)[:, None, None], (dy[:, None] + u)[:, :, None], (dx[:, None] + u)[:, None]] = G[values['digit']]
         return (out + ink[:, None]*(255 - out)).round().byte()

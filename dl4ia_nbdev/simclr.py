@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['nt_xent', 'projection_head', 'attraction', 'LARS', 'SimCLR']
 
-# %% ../nbs/05_simclr.ipynb #09a82109
+# %% ../nbs/05_simclr.ipynb #be9a8b58
 import math, time
-from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
-from .evaluate import _channels_last, _check_encoder, embed, feature_std, knn_accuracy, rankme
+from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn, embed, feature_std, rankme
 from .nearest import _whole
-from .train import Progress, _device, _fingerprint, _resume, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _checkpoint, _device, _fingerprint, _resume, fit, fork_seed, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #ee6aa947
@@ -184,9 +183,13 @@ class LARS(torch.optim.Optimizer):
                 w.sub_(v.mul_(o['momentum']).add_(g, alpha=o['lr']))
         return loss
 
-# %% ../nbs/05_simclr.ipynb #f8f32763
+# %% ../nbs/05_simclr.ipynb #71e13913
 _SETTINGS = ('temperature', 'epochs', 'batch_size', 'optimizer', 'lr', 'momentum', 'weight_decay', 'warmup', 'precision', 'random_state')
 _RATES = dict(lars=.075*16, sgd=.05, adamw=1e-3)   # at 256 images a batch
+
+def _processes():
+    "(rank, number) of the processes of torch.distributed; (0, 1) where it does not run"
+    d = torch.distributed; return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
 
 def _rate(step, steps, warmup):
     "Share of the learning rate: a line over the first `warmup` of all steps, then a cosine to 0"
@@ -224,7 +227,7 @@ class SimCLR:
         if temperature < .005: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
         if views is not None and not isinstance(views, (Views, Augment)): raise TypeError(f"views must be Views, an Augment or None, got {type(views).__name__}")
         if loss is not None and not callable(loss): raise TypeError(f"loss must be None or a function of (z1, z2), got {loss!r}")
-        if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+        _check_trainable(encoder)
         _check_seed(random_state, 'random_state'); precision_dtype(precision)
         self.encoder, self.projection_head, self.temperature, self.views, self.epochs, self.batch_size = encoder, projection_head, temperature, views, epochs, batch_size
         self.optimizer, self.lr, self.momentum, self.weight_decay, self.warmup, self.loss = optimizer, lr, momentum, weight_decay, warmup, loss
@@ -260,7 +263,7 @@ class SimCLR:
 
     def _loss(self, z1, z2):
         if self.loss is not None: return self.loss(z1, z2)
-        return nt_xent(z1, z2, self.temperature, gather=torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1)
+        return nt_xent(z1, z2, self.temperature, gather=_processes()[1] > 1)
 
     def _watch(self, images, rec):
         "Spread, rank and neighbours, of at most 5,000 images"
@@ -268,8 +271,7 @@ class SimCLR:
         h = self.transform(few); z = self._project(h)
         rec |= dict(std_h=feature_std(h), std_z=feature_std(z), rank_h=rankme(h), rank_z=rankme(z))
         if few.labels is not None and len(few) >= 20:
-            q = torch.zeros(len(few), dtype=torch.bool); q[torch.linspace(0, len(few) - 1, min(1000, len(few)//5)).long()] = True
-            rec['knn'] = knn_accuracy(h[~q], few.labels[~q], h[q], few.labels[q], k=min(10, int((~q).sum())))
+            rec['knn'] = _own_knn(h, few.labels)
         rec['seconds_watch'] = time.perf_counter() - t
 
     def fit(self,
@@ -284,13 +286,12 @@ class SimCLR:
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
-        path = None if checkpoint is None else Path(checkpoint).expanduser()
-        if path is not None and path.exists() and not resume: raise FileExistsError(f"checkpoint: {path} exists; resume=True goes on from it")
+        path = _checkpoint(checkpoint, resume)
         device, views, N = _device(self.encoder), self._views_of(images), min(self.batch_size, n)
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
-        steps, start, self.history_, rank = n//N, 0, [], 0
+        steps, start, self.history_ = n//N, 0, []
         with fork_seed(seed(0)), Progress(self.epochs, 'SimCLR', self.progress) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = embed(self.encoder, images[:2]).shape[1]
@@ -301,9 +302,9 @@ class SimCLR:
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
                     def loss_fn(m, ix):
-                        i = next(count); rank = torch.distributed.get_rank() if torch.distributed.is_available() and torch.distributed.is_initialized() else 0
+                        i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
-                        s = (seed(e)*10_007 + 101*i + rank) % 2**63
+                        s = (seed(e)*10_007 + 101*i + _processes()[0]) % 2**63
                         v = views._both(X[ix.to(X.device)].to(device), s)[0] if X is not None else views.first(images.pairs(ix, s).to(device), seed=s)
                         return self._loss(*m(_channels_last(v)).float().chunk(2))
                     order = torch.randperm(n)

@@ -194,7 +194,7 @@ def fit(
             except StopTraining: break
     return history
 
-# %% ../nbs/00b_train.ipynb #d6c7cd76
+# %% ../nbs/00b_train.ipynb #de5b353a
 def _check_state(model, state, path):
     "Refuse a state that does not fit, before anything is changed"
     own = model.state_dict(); wrong = [f'missing {k}' for k in own if k not in state] + [f'unexpected {k}' for k in state if k not in own]
@@ -263,6 +263,12 @@ def load_run(
     torch.set_rng_state(ck['rng'])
     if ck['rng_cuda'] and torch.cuda.is_available() and len(ck['rng_cuda']) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(ck['rng_cuda'])
     return ck['state']
+
+def _checkpoint(path, resume):
+    "The file of a run, or None; `FileExistsError` where it exists and nobody said that it shall be taken up"
+    path = None if path is None else Path(path).expanduser()
+    if path is not None and path.exists() and not resume: raise FileExistsError(f"checkpoint: {path} exists; resume=True goes on from it")
+    return path
 
 def _resume(path, model, opts, mine, free=('epochs',)):
     "Take up the run in `path`, whose state must agree with `mine`: settings (but for those in `free`) and what else is in it; the state. Else nothing changes and `ValueError` lists the differences"
