@@ -11,7 +11,7 @@ cfg = parser['DEFAULT']
 
 licenses = {'apache2': 'Apache-2.0', 'mit': 'MIT', 'bsd3': 'BSD-3-Clause'}
 statuses = {'1': 'Planning', '2': 'Pre-Alpha', '3': 'Alpha', '4': 'Beta', '5': 'Production/Stable', '6': 'Mature', '7': 'Inactive'}
-notebook = cfg['notebook_requirements'].split()
+notebook, onnx, parquet = (cfg[f'{o}_requirements'].split() for o in ('notebook', 'onnx', 'parquet'))
 
 setup(
     name=cfg['lib_name'],
@@ -32,7 +32,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
     install_requires=cfg['requirements'].split(),
-    extras_require={'notebook': notebook, 'dev': cfg['dev_requirements'].split() + notebook},
+    extras_require={'notebook': notebook, 'onnx': onnx, 'parquet': parquet, 'dev': cfg['dev_requirements'].split() + notebook + onnx + parquet},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     zip_safe=False,
 )

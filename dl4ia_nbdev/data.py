@@ -6,8 +6,8 @@
 __all__ = ['PHOTO_TITLES', 'IMAGE_SUFFIXES', 'photo', 'photos', 'ImageSet', 'open_image', 'photo_tiles', 'photo_patches', 'patch',
            'photo_crops', 'digits', 'cache_dir', 'dataset']
 
-# %% ../nbs/00_data.ipynb #9171c85e
-import contextlib, io, json, math, os, tempfile, urllib.error, warnings, zipfile
+# %% ../nbs/00_data.ipynb #d7dd4d72
+import contextlib, io, json, math, os, struct, tempfile, urllib.error, warnings, zipfile, zlib
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
@@ -143,7 +143,7 @@ def _index(i, n, name):
     if int(i.max()) >= n or int(i.min()) < -n: raise IndexError(f"{name} must lie in -{n}…{n - 1}, got {int(i.min())}…{int(i.max())}")
     return i.long()
 
-# %% ../nbs/00_data.ipynb #9187a69e
+# %% ../nbs/00_data.ipynb #f2c54d3b
 class ImageSet:
     "Images as bytes, N×C×H×W, with optional labels, class names, source, licence and normalisation"
     def __init__(self,
@@ -163,7 +163,7 @@ class ImageSet:
         if self.labels is not None and self.class_names is not None and int(self.labels.max()) >= len(self.class_names):
             raise ValueError(f"labels go up to {int(self.labels.max())}, but class_names has {len(self.class_names)} entries")
         self.name, self.source, self.licence = name, source, licence
-        self.skipped = []  # files that could not be read, where the caller asked to go on
+        self.files, self.skipped, self.duplicates = None, [], None     # of a folder: names, what could not be read (file, reason), how many images have the pixels of an earlier one
         self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten() for o in (mean, std))
         for k,o in (('mean', self._mean), ('std', self._std)):
             if o is not None and len(o) != self.images.shape[1]: raise ValueError(f"{k} must have one entry a channel ({self.images.shape[1]}), got {len(o)}")
@@ -194,7 +194,9 @@ class ImageSet:
         if isinstance(i, (int, np.integer)) and not isinstance(i, bool): return self.images[i]
         self.mean  # fix the normalisation before cutting, so that parts share it
         if not isinstance(i, slice): i = _index(i, len(self), 'index')
-        return self._like(self.images[i], None if self.labels is None else self.labels[i])
+        part = self._like(self.images[i], None if self.labels is None else self.labels[i])
+        if self.files is not None: part.files = self.files[i] if isinstance(i, slice) else [self.files[j] for j in i.tolist()]
+        return part
 
     def only(self,
         *names:str,  # Class names to keep
@@ -325,14 +327,18 @@ class ImageSet:
         path,                   # Folder of images; its direct subfolders, if all images lie in them, are the classes
         size:int|None=None,     # Side in pixels: short side resized to it, centre cut out. None: all images must agree
         on_error:str='raise',   # 'raise' at the first broken image, or 'skip' it and list it in `skipped`
-        channels:int=3,         # 3: RGB, 1: grey
+        channels:int=3,         # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
+        cache=None,             # Keep the decoded bytes on disk, memory-mapped, and decode only what is new or changed next time: a folder, or True for the user's cache
+        workers:int|None=None,  # Threads that decode; None: one a processor
+        progress:bool=False,    # Show a bar?
         **kwargs,               # name, source, licence, mean, std
     )->'ImageSet':
-        "All images below a folder, in sorted order, as one set"
-        return _from_folder(cls, path, size, on_error, channels, **kwargs)
+        "All images below a folder, in sorted order, as one set, with `files`, `skipped` (file, reason) and `duplicates` (how many have the pixels of an earlier one); raises `FileNotFoundError` or `NotADirectoryError` for what is no folder, and `ValueError` when nothing can be read"
+        from dl4ia_nbdev.folders import _read_folder
+        return _read_folder(cls, path, size, on_error, channels, cache, workers, progress, kwargs)
 
-# %% ../nbs/00_data.ipynb #6970d533
-IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
+# %% ../nbs/00_data.ipynb #a1f39b9a
+IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.npy'}
 
 def _resize_crop(im, size):
     "Short side to `size`, centre `size`×`size` cut out (PIL image with full colour or grey values)"
@@ -343,63 +349,76 @@ def _resize_crop(im, size):
 
 def _full_colour(im, channels):
     "PIL image to RGB or grey; what is transparent becomes white"
-    if im.mode in ('RGBA', 'LA', 'PA') or 'transparency' in im.info:
+    if im.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in im.info:
         im = im.convert('RGBA'); white = Image.new('RGBA', im.size, (255, 255, 255, 255)); white.alpha_composite(im); im = white
     return im.convert('RGB' if channels == 3 else 'L')
 
 def _check_reading(size, channels):
-    if channels not in (1, 3): raise ValueError(f"channels must be 1 or 3, got {channels!r}")
+    _check_n(channels, 'channels')
     if size is not None: _check_n(size, 'size')
 
-def _pil_tensor(im):
-    "PIL image to uint8 C×H×W"
-    a = np.asarray(im)
-    return torch.from_numpy(a.copy() if a.ndim == 3 else a[..., None].copy()).permute(2, 0, 1).contiguous()
+def _to_bytes(a):
+    "Pixels of 16 bits, floats in [0, 1] or truth values as bytes"
+    if a.dtype == np.uint8: return a
+    if a.dtype == bool: return a.astype(np.uint8)*255
+    if a.dtype.kind == 'f':
+        if not np.isfinite(a).all(): raise ValueError("pixels are NaN or infinite")
+        if a.min() < 0 or a.max() > 1: raise ValueError(f"pixels as floats must lie in [0, 1], got [{a.min():.3g}, {a.max():.3g}]")
+        return (a*255).round().astype(np.uint8)
+    if a.dtype.kind not in 'iu': raise ValueError(f"pixels must be numbers, got {a.dtype}")
+    lo,hi = int(a.min()), int(a.max())
+    if lo < 0 or hi > 65535: raise ValueError(f"whole-number pixels must lie in 0…65535, got {lo}…{hi}")
+    return (a.astype(np.float32)/257).round().astype(np.uint8)             # 65535 is white, as 255 is
+
+def _bands(a, channels):
+    "An array H×W, H×W×C or C×H×W of any depth as `channels` PIL images of one band each"
+    if a.ndim == 3 and a.shape[2] > 16 and a.shape[0] <= 16: a = a.transpose(1, 2, 0)
+    if a.ndim == 2: a = a[..., None]
+    if a.ndim != 3 or not a.size: raise ValueError(f"an array H×W, H×W×C or C×H×W is wanted, got shape {tuple(a.shape)}")
+    a = _to_bytes(a); c = a.shape[2]
+    if c != channels:
+        if c == 1 and channels == 3: a = a.repeat(3, 2)
+        elif c in (3, 4) and channels in (1, 3): a = np.asarray(_full_colour(Image.fromarray(np.ascontiguousarray(a)), channels)); a = a if a.ndim == 3 else a[..., None]
+        else: raise ValueError(f"it has {c} bands, and channels={channels} are asked for")
+    return [Image.fromarray(np.ascontiguousarray(a[..., i])) for i in range(a.shape[2])]
+
+def _decode(path, size, channels):
+    "An image file as an array (channels, H, W) uint8; whatever is wrong with it becomes a `ValueError` with the reason"
+    path = Path(path); suffix = path.suffix.lower()
+    try:
+        if not path.stat().st_size: raise ValueError("the file is empty")
+        parts = None
+        if suffix == '.npy': parts = _bands(np.load(path, allow_pickle=False), channels)
+        else:
+            try: im = Image.open(path)
+            except Image.UnidentifiedImageError:
+                if suffix not in ('.tif', '.tiff'): raise ValueError("its bytes are no image of a known kind") from None
+                im = None                                                    # more bands or depths than PIL knows
+            if im is None or (suffix in ('.tif', '.tiff') and channels not in (1, 3)):
+                import tifffile                                              # comes with scikit-image
+                parts = _bands(tifffile.imread(path), channels)
+            else:
+                with im:
+                    if im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
+                    if size and im.format == 'JPEG': im.draft(None, (2*size, 2*size))      # decode a large JPEG at a half, a quarter or an eighth, never below twice what is wanted
+                    if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3): a = np.asarray(im); up = ImageOps.exif_transpose(im) if im.getexif().get(274, 1) != 1 else im; parts = _bands(np.asarray(up) if up is not im else a, channels)
+                    else: im = _full_colour(ImageOps.exif_transpose(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
+        if parts is not None: a = np.stack([np.asarray(_resize_crop(b, size) if size else b) for b in parts], -1)
+        return np.ascontiguousarray((a if a.ndim == 3 else a[..., None]).transpose(2, 0, 1))
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, TypeError, Image.DecompressionBombError, zlib.error) as e:
+        raise ValueError(' '.join(str(e).split())[:200] or type(e).__name__) from e
 
 def open_image(
-    path,                # An image file
+    path,                # An image file: what Pillow reads, `.npy` arrays, TIFF of any number of bands; 8 or 16 bits, floats in [0, 1]
     size:int|None=None,  # Side in pixels: short side resized to it, centre cut out. None: as it is
-    channels:int=3,      # 3: RGB, 1: grey
+    channels:int=3,      # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
 )->Tensor:               # (channels, H, W) uint8
-    "An image file as bytes, upright; raises `FileNotFoundError`, or `ValueError` naming a file that is no readable image"
+    "An image file as bytes, upright, the first frame of several, transparent parts white; raises `FileNotFoundError`, or `ValueError` naming a file that is no readable image"
     _check_reading(size, channels)
     path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"path: there is no file {path}")
-    try:
-        with Image.open(path) as im:
-            im = ImageOps.exif_transpose(im)
-            if im.mode.startswith('I') or im.mode == 'F': raise ValueError(f"{im.mode} pixels (16 bits or more) are not supported; save it with 8 bits a channel")
-            im = _full_colour(im, channels)
-            return _pil_tensor(_resize_crop(im, size) if size else im)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise ValueError(f"path: {path} is not an image that can be read ({e})") from e
-
-def _from_folder(cls, path, size, on_error, channels, **kw):
-    if on_error not in ('raise', 'skip'): raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-    _check_reading(size, channels)
-    path = Path(path).expanduser()
-    if not path.exists(): raise FileNotFoundError(f"path: there is no folder {path}")
-    if not path.is_dir(): raise NotADirectoryError(f"path must be a folder, got the file {path}")
-    hidden = lambda f: any(p.startswith('.') or p == '__MACOSX' for p in f.relative_to(path).parts)
-    files = sorted(f for f in path.rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file() and not hidden(f))
-    if not files: raise ValueError(f"path: no image (*{', *'.join(sorted(IMAGE_SUFFIXES))}) in or below {path}")
-    tops = [f.relative_to(path).parts[0] if len(f.relative_to(path).parts) > 1 else None for f in files]
-    classes = sorted({t for t in tops if t is not None}) if None not in tops else None
-    if classes is None and any(tops): warnings.warn(f"{path} holds images beside folders of images; all are taken as unlabelled")
-    xs,ys,skipped = [],[],[]
-    for f,t in zip(files, tops):
-        try: x = open_image(f, size, channels)
-        except ValueError as e:
-            if on_error == 'raise': raise ValueError(f"{e}; pass on_error='skip' to leave it out") from e
-            skipped.append((str(f), str(e))); continue
-        if xs and x.shape != xs[0].shape: raise ValueError(f"size: images differ in size ({f} is {tuple(x.shape)}, the first is {tuple(xs[0].shape)}); give size=...")
-        xs.append(x)
-        if classes: ys.append(classes.index(t))
-    if not xs: raise ValueError(f"path: none of the {len(files)} files below {path} can be read as an image")
-    if skipped: warnings.warn(f"{len(skipped)} of {len(files)} files could not be read and were left out; see .skipped")
-    res = cls(torch.stack(xs), ys or None, classes, **(dict(name=path.name, source=str(path)) | kw))
-    res.skipped = skipped
-    return res
+    try: return torch.from_numpy(_decode(path, size, channels))
+    except ValueError as e: raise ValueError(f"path: {path} is not an image that can be read ({e})") from e
 
 # %% ../nbs/00_data.ipynb #a544849d
 def photo_tiles(

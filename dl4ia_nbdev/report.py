@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Table', 'environment', 'save_results', 'load_results', 'Report']
 
-# %% ../nbs/00c_report.ipynb #e442d4f0
-import base64, datetime, html, io, json, math, os, platform, re
+# %% ../nbs/00c_report.ipynb #318fa0b6
+import base64, csv, datetime, html, io, json, math, os, platform, re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from .data import _atomic
 from .plot import figure_png
 
-# %% ../nbs/00c_report.ipynb #ff9abcf4
+# %% ../nbs/00c_report.ipynb #79bdc216
 def _plain(v):
     "A value as JSON can hold it: numpy and torch scalars become Python's"
     if hasattr(v, 'item') and getattr(v, 'ndim', 0) == 0: v = v.item()
@@ -65,6 +65,13 @@ class Table:
         head = ''.join(f'<th{al(i)}>{html.escape(str(c))}</th>' for i,c in enumerate(self.columns))
         body = ''.join('<tr>' + ''.join(f'<td{al(i)}>{html.escape(v)}</td>' for i,v in enumerate(r)) + '</tr>' for r in self._cells())
         return f'<table class="dl4ia"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    def to_csv(self,
+        path=None,   # A file, written atomically; None: only the text is wanted
+    )->str:          # A line of column names, then a line a row; nothing where there is no value
+        "The numbers as CSV (RFC 4180), all digits, UTF-8"
+        out = io.StringIO(); w = csv.writer(out); w.writerow(self.columns); w.writerows([r.get(c) for c in self.columns] for r in self.rows); s = out.getvalue()
+        if path is not None: _atomic(path, lambda tmp: Path(tmp).write_bytes(s.encode()))
+        return s
     def _repr_mimebundle_(self, include=None, exclude=None):
         data = dict(name=self.name, rows=self.rows, tol=self.tol)
         return {'text/plain': repr(self), 'text/html': self.to_html(), self.mime: data}

@@ -25,7 +25,7 @@ from .plot import plot_bars, plot_clusters, show_feature_maps, show_filters, sho
 from .report import Report, Table, environment, save_results
 from .train import Progress, save_weights
 
-# %% ../nbs/09_tour.ipynb #62e15d8d
+# %% ../nbs/09_tour.ipynb #a877abf7
 def _stage_kmeans(r, S, bar):
     rng = np.random.default_rng(S['seed'])
     X = np.concatenate([rng.normal(m, .45, (60, 2)) for m in ((0, 0), (2, .3), (.9, 1.8))])
@@ -105,7 +105,7 @@ def _stage_look(r, S, bar):
 def _stage_table(r, S, bar):
     tr,te = S['train'], S['test']; sup = alexnet('small', None, seed=S['seed'], sobel=True)
     supervised(sup, tr, epochs=3 if S['quick'] else 12, seed=S['seed'], progress=False); bar.update()
-    rows = evaluate({'untrained': S['untrained'], 'DeepCluster': S['dc'].encoder, 'supervised': sup}, tr, te, layer='conv5', seed=S['seed']); bar.update()
+    rows = evaluate({'untrained': S['untrained'], 'DeepCluster': S['dc'].encoder, 'supervised': sup}, tr, te, layer='conv5', measures=('knn', 'linear'), untrained=0, seed=S['seed']); bar.update()
     S['table'] = [{'representation': w['representation'], 'dimensions': w['dimensions'] or None, 'kNN %': round(100*w['knn'], 1), 'linear %': round(100*w['linear'], 1)} for w in rows]
     r.section('The table').text(f"Which of ten photographs does a patch come from? Frozen features of conv5, {len(tr)} training and {len(te)} test patches from disjoint regions; raw pixels keep their colour, the networks see gradients only. One seed: the differences between seeds are in the chapter on DeepCluster.")
     r.table(Table(S['table'])); S['results'] += [dict(stage='table', what=f"{w['representation']}: {k}", value=w[k]) for w in S['table'] for k in ('kNN %', 'linear %')]

@@ -56,3 +56,14 @@ def test_simclr(tmp_path):
     assert p.returncode == 0, p.stdout[-3000:]
     row, = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
     assert math.isfinite(row['ms']) and 0 < row['encoder alone, ms'] < row['ms'] < 100*row['encoder alone, ms']
+
+
+def test_evaluate(tmp_path):
+    "The benchmark of the judges: neighbours are scikit-learn's, and the probe's objective is as low"
+    p = run_in(root, sys.executable, 'benchmarks/evaluate.py', '--quick', '--threads', '1', '--json', tmp_path/'out.json', timeout=120)
+    assert p.returncode == 0, p.stdout[-3000:]
+    rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
+    assert all(math.isfinite(r['s']) and r['s'] > 0 for r in rows) and '0 of 500 rows have other neighbours' in p.stdout
+    probe = {r['implementation']: r for r in rows if r['judge'] == 'linear probe'}
+    assert probe['dl4ia_nbdev, λ = 1e-3']['objective'] < probe['scikit-learn, λ = 1e-3']['objective'] + 1e-4
+    assert probe['dl4ia_nbdev, λ chosen']['test accuracy, %'] > probe['scikit-learn, C = 1']['test accuracy, %'] - 1
