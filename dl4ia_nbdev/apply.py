@@ -39,7 +39,7 @@ def _usual_side(folder, channels, most):
 
 def _say(text): print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/08_apply.ipynb #1d9ae72a
+# %% ../nbs/08_apply.ipynb #2365b87f
 def _trainer(method, net, n, epochs, seed, progress, batch):
     "SimCLR or DeepCluster for n images"
     if method == 'simclr':
@@ -65,6 +65,7 @@ def _verdict(before, after, history, labelled):
     else: said.append(f"No collapse: spread {s1:.2g} (untrained {s0:.2g}), effective rank {r1:.0f} (untrained {r0:.0f}).")
     if labelled and 'knn' in after:
         said.append(f"Ten neighbours name the subfolder of {100*after['knn']:.0f} % of held-out pictures; the untrained network {100*before['knn']:.0f} %, raw pixels {100*after['raw']:.0f} %, chance {100*after['chance']:.0f} %.")
+        if after['knn'] < after['raw'] - .02: said.append("By neighbours raw pixels are still better: this is too little training, or too few pictures, to rely on.")
         if after['knn'] < before['knn'] - .02: bad = True; said.append("Training has made the neighbours worse. More pictures, more epochs or milder views may help.")
     return said, bad
 
@@ -116,7 +117,7 @@ def learn_folder(
     Table(model.history_).to_csv(out/'history.csv')
     page = _report(out, images, enc.eval(), new.eval(), model.history_, method, settings, few, seed); settings['seconds'] = round(time.perf_counter() - began, 1)
     _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8'))
-    (out/'run.pt').unlink(missing_ok=True)
+    for f in ('run.pt', 'run.pt.before'): (out/f).unlink(missing_ok=True)
     return page
 
 def _report(out, images, enc, new, history, method, settings, few, seed):

@@ -6,8 +6,8 @@
 __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'precision_dtype', 'autocast', 'keep_modes',
            'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
-# %% ../nbs/00b_train.ipynb #2f166036
-import math, os, pickle, random, sys, time
+# %% ../nbs/00b_train.ipynb #2899c7c2
+import hashlib, math, os, pickle, random, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -194,7 +194,7 @@ def fit(
             except StopTraining: break
     return history
 
-# %% ../nbs/00b_train.ipynb #de5b353a
+# %% ../nbs/00b_train.ipynb #e2214426
 def _check_state(model, state, path):
     "Refuse a state that does not fit, before anything is changed"
     own = model.state_dict(); wrong = [f'missing {k}' for k in own if k not in state] + [f'unexpected {k}' for k in state if k not in own]
@@ -230,32 +230,56 @@ def load_weights(
     model.load_state_dict(state)
     return meta
 
+class _Damaged(ValueError): "A file that is no run, or no longer the one that was written"
+
+def _stamp(o, h=None):
+    "A digest of numbers, text, lists, dicts and tensors"
+    top = h is None; h = hashlib.blake2b(digest_size=16) if top else h
+    if isinstance(o, Tensor): h.update(f'{o.dtype}{tuple(o.shape)}'.encode()); h.update(o.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(o, dict): h.update(f'dict {len(o)}'.encode()); [_stamp(x, h) for kv in o.items() for x in kv]
+    elif isinstance(o, (list, tuple)): h.update(f'list {len(o)}'.encode()); [_stamp(x, h) for x in o]
+    else: h.update(repr(o).encode())
+    return h.hexdigest() if top else None
+
+def _before(path): return path.with_name(path.name + '.before')
+
 def save_run(
     path,              # File
     model:nn.Module,   # Module
     optimizer=(),      # One optimiser or several
     **state,           # Numbers, strings, lists, dicts and tensors to keep besides
 )->Path:
-    "Write weights, optimisers, torch's random states (CPU and CUDA) and `state`, atomically; raises `TypeError` for a `state` that could not be read back"
+    "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back"
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=state)
+    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=state); ck['digest'] = _stamp({k: v for k,v in ck.items()})
+    path = Path(path).expanduser()
     def write(tmp):
         torch.save(ck, tmp)
         try: torch.load(tmp, map_location='cpu', weights_only=True)
         except pickle.UnpicklingError as e: raise TypeError(f"state must hold numbers, strings, lists, dicts and tensors alone, got {list(state)} ({str(e).splitlines()[0]})") from e
+        if path.is_file():                                                     # now that the new one is whole, the old one becomes the one before
+            old = path.with_name(f'.{path.name}.{os.getpid()}.old'); old.unlink(missing_ok=True)
+            try: os.link(path, old)
+            except OSError: shutil.copyfile(path, old)                          # no hard links here
+            os.replace(old, _before(path))
     return _atomic(path, write)
+
+def _read_run(path):
+    "The content of a run, whole and as it was written"
+    try: ck = torch.load(path, map_location='cpu', weights_only=True); ck['model'], ck['optimizers'], ck['rng']
+    except Exception as e: raise _Damaged(f"path: {path} is no run that save_run wrote, or is damaged ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from e
+    if 'digest' in ck and ck.pop('digest') != _stamp(ck): raise _Damaged(f"path: {path} is damaged: what it holds is not what was written")
+    return ck
 
 def load_run(
     path,              # File that `save_run` wrote
     model:nn.Module,   # Gets the weights
     optimizer=(),      # Get their state, in the order they were saved
 )->dict:               # The `state` that was saved
-    "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`)"
+    "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`). Raises `ValueError` for a file that is damaged or of another model, before anything is changed"
     path = _existing(path)
-    try: ck = torch.load(path, map_location='cpu', weights_only=True); ck['model'], ck['optimizers'], ck['rng']
-    except Exception as e: raise ValueError(f"path: {path} is no run that save_run wrote ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''})") from e
-    _check_state(model, ck['model'], path)
+    ck = _read_run(path); _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the run holds {len(ck['optimizers'])}, got {len(opts)}")
     model.load_state_dict(ck['model'])
@@ -272,7 +296,11 @@ def _checkpoint(path, resume):
 
 def _resume(path, model, opts, mine, free=('epochs',)):
     "Take up the run in `path`, whose state must agree with `mine`: settings (but for those in `free`) and what else is in it; the state. Else nothing changes and `ValueError` lists the differences"
-    before = {k: v.clone() for k,v in model.state_dict().items()}; got = load_run(path, model, opts)
+    before = {k: v.clone() for k,v in model.state_dict().items()}
+    try: got = load_run(path, model, opts)
+    except _Damaged as e:
+        if not _before(path).is_file(): raise
+        warnings.warn(f"{e}; going on from the one before it, {_before(path).name}", stacklevel=3); got = load_run(_before(path), model, opts)
     theirs = got.get('settings', {})
     diff = [f'{k}: {theirs.get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k not in free and theirs.get(k) != v]
     diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]

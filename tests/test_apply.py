@@ -1,0 +1,102 @@
+"Runs that are killed, files that are damaged: what a folder's training survives"
+import random, signal, subprocess, sys, time
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import root, run_in
+from dl4ia_nbdev import apply
+from dl4ia_nbdev.apply import learn_folder
+from dl4ia_nbdev.data import photo_patches
+from dl4ia_nbdev.encoders import ConvNet, load_encoder
+from dl4ia_nbdev.simclr import SimCLR
+from dl4ia_nbdev.train import _read_run
+
+SCRIPT = """
+import sys, torch
+from dl4ia_nbdev.data import photo_patches
+from dl4ia_nbdev.encoders import ConvNet
+from dl4ia_nbdev.simclr import SimCLR
+torch.set_num_threads(1); torch.manual_seed(0); net = ConvNet((8, 16)); images = photo_patches(16, 64); print('ready', flush=True)
+SimCLR.small(net, epochs=40, batch_size=32, random_state=0, watch_every=None, progress=False).fit(images, checkpoint=sys.argv[1], resume=True)
+print('done', flush=True)
+"""
+
+
+def start(file):
+    p = subprocess.Popen([sys.executable, '-c', SCRIPT, str(file)], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline().strip() == 'ready', p.stderr.read()
+    return p
+
+
+def killed(tmp_path, times, seed=0):
+    "Kill the training at random moments, look at its checkpoint each time, let it end at last: the weights of a run that nobody disturbed"
+    rng, file, seen = random.Random(seed), tmp_path/'run.pt', 0
+    whole = tmp_path/'whole.pt'; p = start(whole); t = time.perf_counter(); out, err = p.communicate(timeout=120); lasts = time.perf_counter() - t; assert 'done' in out, err
+    for _ in range(times):
+        if seen > 30: file.unlink(); seen = 0                                         # nearly done: begin again
+        p = start(file); time.sleep(rng.uniform(0, .6*lasts)); p.send_signal(signal.SIGKILL); p.communicate()
+        if file.exists(): seen = len(_read_run(file)['state']['history'])             # readable, whatever moment it was
+    p = start(file); out, err = p.communicate(timeout=120); assert 'done' in out, err
+    a, b = _read_run(whole), _read_run(file)
+    assert all(torch.equal(a['model'][k], b['model'][k]) for k in a['model']) and len(b['state']['history']) == 40
+
+
+def test_killed_five_times(tmp_path): killed(tmp_path, 5)
+
+
+@pytest.mark.slow
+def test_killed_fifty_times(tmp_path): killed(tmp_path, 50, seed=1)
+
+
+def fit(file, epochs, seed=0):
+    torch.manual_seed(0); net = ConvNet((8, 16))
+    return SimCLR.small(net, epochs=epochs, batch_size=32, random_state=seed, watch_every=None, progress=False).fit(photo_patches(16, 64), checkpoint=file, resume=True).encoder.state_dict()
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path):
+    want = fit(tmp_path/'a.pt', 4); file = tmp_path/'b.pt'
+    class Stop(Exception): pass
+    def stop(m, rec, hist):
+        if len(hist) == 4: raise Stop
+    torch.manual_seed(0); net = ConvNet((8, 16))
+    with pytest.raises(Stop): SimCLR.small(net, epochs=4, batch_size=32, random_state=0, watch_every=None, progress=False).fit(photo_patches(16, 64), callbacks=[stop], checkpoint=file)
+    b = bytearray(file.read_bytes()); b[len(b)//2] ^= 255; file.write_bytes(b)
+    with pytest.warns(UserWarning, match='damaged.*b.pt.before'): got = fit(file, 4)
+    assert all(torch.equal(want[k], got[k]) for k in want)
+    file.write_bytes(b'nothing'); (tmp_path/'b.pt.before').unlink()
+    with pytest.raises(ValueError, match='damaged'): fit(file, 4)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    "A limit on the size of files stands for the full disk"
+    code = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + SCRIPT.replace('epochs=40', 'epochs=3').replace("print('done', flush=True)", "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+            "try: SimCLR.small(net, epochs=6, batch_size=32, random_state=0, watch_every=None, progress=False).fit(images, checkpoint=sys.argv[1], resume=True)\nexcept Exception as e: print('stopped:', type(e).__name__, flush=True)"))
+    p = run_in(root, sys.executable, '-c', code, tmp_path/'run.pt', timeout=120)
+    assert 'stopped:' in p.stdout, p.stdout
+    assert len(_read_run(tmp_path/'run.pt')['state']['history']) == 3 and sorted(f.name for f in tmp_path.iterdir()) == ['run.pt', 'run.pt.before']
+
+
+def test_learning_goes_on_where_it_was_stopped(tmp_path):
+    "learn_folder, stopped between two epochs and taken up: the encoder of a run that was not"
+    x, d = photo_patches(32, 60), tmp_path/'pictures'; d.mkdir()
+    for i in range(60): Image.fromarray(x.images[i].permute(1, 2, 0).numpy()).save(d/f'{i}.png')
+    how = dict(epochs=4, cache=None, progress=False, encoder='convnet', device='cpu')
+    learn_folder(d, tmp_path/"a", **how)
+    real = apply._trainer
+    def breaking(*a):
+        m = real(*a); fit_ = m.fit
+        def fit(images, callbacks=(), **kw):
+            def stop(m, rec, hist):
+                if len(hist) == 3: raise KeyboardInterrupt
+            return fit_(images, callbacks=[*callbacks, stop], **kw)
+        m.fit = fit; return m
+    apply._trainer = breaking
+    try:
+        with pytest.raises(KeyboardInterrupt): learn_folder(d, tmp_path/'b', **how)
+    finally: apply._trainer = real
+    with pytest.raises(FileExistsError, match='resume'): learn_folder(d, tmp_path/'b', **how)
+    with pytest.raises(ValueError, match='another run'): learn_folder(d, tmp_path/'b', **(how | dict(seed=1)), resume=True)
+    learn_folder(d, tmp_path/'b', **how, resume=True); a, b = (load_encoder(tmp_path/o/'encoder.safetensors').state_dict() for o in 'ab')
+    assert all(torch.equal(a[k], b[k]) for k in a) and sorted(f.name for f in (tmp_path/'b').iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
