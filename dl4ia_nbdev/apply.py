@@ -6,8 +6,8 @@
 __all__ = ['learn_folder', 'embed_folder', 'cluster_folder', 'neighbours_folder', 'look_folder', 'evaluate_folder', 'main',
            'learn_main', 'embed_main', 'cluster_main', 'neighbours_main', 'look_main', 'evaluate_main']
 
-# %% ../nbs/08_apply.ipynb #e4a940d7
-import argparse, json, math, sys, time, warnings
+# %% ../nbs/08_apply.ipynb #e21b2879
+import argparse, json, math, os, sys, time, warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from .encoders import Encoder, _KINDS, build_encoder, load_encoder, save_encoder
 from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
 from .kmeans import KMeans
 from .report import Report, Table, environment
-from .train import StopTraining, fast_bfloat16, keep_modes, pick_device
+from .train import StopTraining, pick_device
 
 # %% ../nbs/08_apply.ipynb #0c8cb695
 def _read(folder, size, channels, cache, progress, least=1):
@@ -39,7 +39,7 @@ def _usual_side(folder, channels, most):
 
 def _say(text): print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/08_apply.ipynb #2365b87f
+# %% ../nbs/08_apply.ipynb #512f6a57
 def _trainer(method, net, n, epochs, seed, progress, batch):
     "SimCLR or DeepCluster for n images"
     if method == 'simclr':
@@ -86,6 +86,7 @@ def learn_folder(
 )->Path:                       # The report; beside it encoder.safetensors, settings.json, history.csv
     "Train an encoder on a folder of pictures, without labels; raises `ValueError` for settings that do not exist and for fewer than two pictures, `FileExistsError` for a folder `out` with an encoder in it"
     began = time.perf_counter(); folder, out = Path(folder).expanduser(), Path(out).expanduser()
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise ValueError("learn_folder runs in one process; SimCLR itself runs in several under accelerate launch")      # several would write over each other
     if method not in ('simclr', 'deepcluster'): raise ValueError(f"method must be 'simclr' or 'deepcluster', got {method!r}")
     if encoder is not None and encoder not in _KINDS: raise ValueError(f"encoder must be one of {_KINDS}, got {encoder!r}")
     if epochs is not None: _check_n(epochs, 'epochs')
@@ -140,6 +141,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
     if few: r.text(f"{n} pictures are few: what follows may say more about the network before training than about learning.", 'warn')
     for s in said: r.text(s, 'warn' if bad and s is said[-1] else '')
     keys = [k for k in ('loss', 'std_h', 'rank_h', 'knn', 'nmi_prev', 'changed') if sum(k in h for h in history) > 1]
+    plt.close(plt.figure())                                                       # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
     with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
         if keys:
             fig,axs = plt.subplots(1, len(keys), figsize=(2.9*len(keys), 2.2), squeeze=False, layout='constrained')

@@ -6,8 +6,8 @@
 __all__ = ['headless', 'small_stem', 'resnet', 'ConvNet', 'Encoder', 'build_encoder', 'save_encoder', 'load_encoder',
            'export_encoder']
 
-# %% ../nbs/02b_encoders.ipynb #1c956a2f
-import json, warnings
+# %% ../nbs/02b_encoders.ipynb #ae81bb49
+import json
 import torch, torchvision
 from pathlib import Path
 from torch import Tensor, nn

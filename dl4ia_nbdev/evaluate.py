@@ -7,8 +7,8 @@ __all__ = ['MEASURES', 'embed', 'nearest', 'knn_predict', 'knn_accuracy', 'Linea
            'layer_probes', 'nmi', 'ari', 'cluster_accuracy', 'cluster_scores', 'retrieval', 'feature_std', 'rankme',
            'alignment', 'uniformity', 'shift_flip', 'supervised', 'Evaluation', 'untrained', 'evaluate']
 
-# %% ../nbs/02a_evaluate.ipynb #d3f40a62
-import copy, difflib, hashlib, html, inspect, math, time, warnings
+# %% ../nbs/02a_evaluate.ipynb #626f6d9a
+import copy, difflib, hashlib, html, inspect, math, re, warnings
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -543,7 +543,7 @@ def supervised(
             return F.cross_entropy(m(_channels_last(augment(b[0]) if augment else b[0])), b[1])
         return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=1000*seed + e, drop_last=full), loss_fn, opt, epochs, precision, label='supervised', progress=progress)
 
-# %% ../nbs/02a_evaluate.ipynb #43f85e13
+# %% ../nbs/02a_evaluate.ipynb #5c05e834
 MEASURES = ('knn', 'knn200', 'linear', 'mlp', 'few', 'clusters', 'alignment', 'uniformity', 'rankme', 'std')
 _SHARES = ('knn', 'knn200', 'linear', 'mlp', 'nmi', 'ari', 'cluster accuracy')           # columns shown in percent; those of few labels begin with 'linear'
 
@@ -581,7 +581,8 @@ class Evaluation(Table):
     def __repr__(self): return repr(self._shown()) + ('\n' + self.protocol if self.protocol else '')
     def to_html(self)->str:
         "The table as an HTML fragment, the protocol under it"
-        return self._shown().to_html() + (f'<p class="protocol"><small>{html.escape(self.protocol)}</small></p>' if self.protocol else '')
+        small = re.sub(r'(<td[^>]*>)(-?\d[^<([]*) ([([][^<]*)(</td>)', r'\1\2<br><small>\3</small>\4', self._shown().to_html())       # intervals under their values: narrow columns
+        return small + (f'<p class="protocol"><small>{html.escape(self.protocol)}</small></p>' if self.protocol else '')
     def to_dict(self)->dict: # {'protocol': …, 'measures': […], 'rows': {representation: {measure: {'value', 'low', 'high', 'lowest', 'highest'}}}}
         "Everything as plain numbers; what was not measured is left out"
         one = lambda i, c: dict(value=self.rows[i][c]) | dict(zip(('low', 'high'), self.intervals[i].get(c, ()))) | dict(zip(('lowest', 'highest'), self.ranges[i].get(c, ())))

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['scan_folder']
 
-# %% ../nbs/00d_folders.ipynb #6ea1aea1
+# %% ../nbs/00d_folders.ipynb #4b99b179
 import hashlib, json, os, stat, uuid, warnings, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 import numpy as np
-import torch
 from .data import IMAGE_SUFFIXES, _atomic, _check_n, _check_reading, _decode, cache_dir
 
 # %% ../nbs/00d_folders.ipynb #97ee2a63

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['plot_confusion', 'show_cases', 'map_2d', 'plot_map', 'plot_spectrum', 'plot_similarities']
 
-# %% ../nbs/02c_judges.ipynb #04f9aa9f
-import numpy as np
+# %% ../nbs/02c_judges.ipynb #f382e106
 import torch
 import torch.nn.functional as F
 import matplotlib.pyplot as plt

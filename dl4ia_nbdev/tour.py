@@ -112,7 +112,7 @@ def _stage_table(r, S, bar):
 
 _STAGES = [('K-means', 1, _stage_kmeans), ('neighbours', 5, _stage_neighbours), ('filters and maps', 4, _stage_maps), ('DeepCluster', None, _stage_deepcluster), ('learned filters', 5, _stage_look), ('table', 2, _stage_table)]
 
-# %% ../nbs/09_tour.ipynb #577b0388
+# %% ../nbs/09_tour.ipynb #8e06dc3b
 class TourInterrupted(KeyboardInterrupt):
     "Ctrl-C during the tour; `page` is where the finished part was written, None if nothing was finished"
     def __init__(self,
@@ -162,6 +162,7 @@ def tour(
             try: out.mkdir(parents=True, exist_ok=True)
             except OSError as e: raise type(e)(f"out: the folder {out} cannot be made ({e.strerror})") from e
             for f in _FILES: (out/f).unlink(missing_ok=True)
+            plt.close(plt.figure())                                                   # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
             with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
                 for i,(label,steps,stage) in enumerate(_STAGES, 1):
                     t = time.perf_counter()
