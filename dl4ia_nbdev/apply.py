@@ -6,8 +6,8 @@
 __all__ = ['learn_folder', 'embed_folder', 'cluster_folder', 'neighbours_folder', 'look_folder', 'evaluate_folder', 'main',
            'learn_main', 'embed_main', 'cluster_main', 'neighbours_main', 'look_main', 'evaluate_main']
 
-# %% ../nbs/08_apply.ipynb #e21b2879
-import argparse, json, math, os, sys, time, warnings
+# %% ../nbs/08_apply.ipynb #9e717cd8
+import argparse, json, math, os, signal, sys, time, warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from .data import ImageSet, _atomic, _check_n, _check_seed, open_image
 from .encoders import Encoder, _KINDS, build_encoder, load_encoder, save_encoder
 from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
 from .kmeans import KMeans
+from .processes import World
 from .report import Report, Table, environment
 from .train import StopTraining, pick_device
 
@@ -39,7 +40,7 @@ def _usual_side(folder, channels, most):
 
 def _say(text): print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/08_apply.ipynb #512f6a57
+# %% ../nbs/08_apply.ipynb #07f5d7e9
 def _trainer(method, net, n, epochs, seed, progress, batch):
     "SimCLR or DeepCluster for n images"
     if method == 'simclr':
@@ -55,7 +56,13 @@ def _epoch_seconds(method, net, images, seed, batch):
     def trial(): t = time.perf_counter(); _trainer(method, copy.deepcopy(net), len(part), 1, seed, False, batch).fit(part.with_normalization(images)); return time.perf_counter() - t
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); trial(); return trial()*len(images)/len(part)
 
-def _verdict(before, after, history, labelled):
+def _groups(h, k, seed):
+    "K-means on the directions of features: (group of each, 0 the largest; distance to its centre)"
+    x = _directions(h, h.mean(0)) if len(h) > 1 else h; km = KMeans(k, n_init=5, random_state=seed).fit(x); u = torch.as_tensor(km.labels_)
+    order = u.bincount(minlength=k).argsort(descending=True, stable=True)
+    return order.argsort()[u], (x - torch.as_tensor(km.cluster_centers_)[u]).norm(dim=1)
+
+def _verdict(before, after, history):
     "Is it working? Sentences, and whether one of them is a warning"
     said, bad = [], False
     loss = [h['loss'] for h in history if 'loss' in h]
@@ -63,7 +70,7 @@ def _verdict(before, after, history, labelled):
     s0,s1,r0,r1 = before['std'], after['std'], before['rank'], after['rank']
     if s1 < .1*s0 or r1 < 2: bad = True; said.append(f"The features have collapsed: spread {s1:.2g} where the untrained network has {s0:.2g}, effective rank {r1:.1f} where it has {r0:.1f}. Do not use them; train longer, with a lower learning rate or larger batches.")
     else: said.append(f"No collapse: spread {s1:.2g} (untrained {s0:.2g}), effective rank {r1:.0f} (untrained {r0:.0f}).")
-    if labelled and 'knn' in after:
+    if 'knn' in after:
         said.append(f"Ten neighbours name the subfolder of {100*after['knn']:.0f} % of held-out pictures; the untrained network {100*before['knn']:.0f} %, raw pixels {100*after['raw']:.0f} %, chance {100*after['chance']:.0f} %.")
         if after['knn'] < after['raw'] - .02: said.append("By neighbours raw pixels are still better: this is too little training, or too few pictures, to rely on.")
         if after['knn'] < before['knn'] - .02: bad = True; said.append("Training has made the neighbours worse. More pictures, more epochs or milder views may help.")
@@ -86,7 +93,6 @@ def learn_folder(
 )->Path:                       # The report; beside it encoder.safetensors, settings.json, history.csv
     "Train an encoder on a folder of pictures, without labels; raises `ValueError` for settings that do not exist and for fewer than two pictures, `FileExistsError` for a folder `out` with an encoder in it"
     began = time.perf_counter(); folder, out = Path(folder).expanduser(), Path(out).expanduser()
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise ValueError("learn_folder runs in one process; SimCLR itself runs in several under accelerate launch")      # several would write over each other
     if method not in ('simclr', 'deepcluster'): raise ValueError(f"method must be 'simclr' or 'deepcluster', got {method!r}")
     if encoder is not None and encoder not in _KINDS: raise ValueError(f"encoder must be one of {_KINDS}, got {encoder!r}")
     if epochs is not None: _check_n(epochs, 'epochs')
@@ -96,30 +102,36 @@ def learn_folder(
     if (out/'encoder.safetensors').exists(): raise FileExistsError(f"out: {out} holds an encoder already; choose another folder")
     if not resume and (out/'run.pt').exists(): raise FileExistsError(f"out: {out} holds a run that was stopped; resume=True goes on with it")
     _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
-    size = size or _usual_side(folder, channels, 128 if gpu else 64); images = _read(folder, size, channels, cache, progress, 2); n, batch = len(images), 256 if gpu and len(images) > 10_000 else 128
+    world = World(dev); progress = progress and world.main; world.wait()                # all have looked before one of them writes
+    if not world.first_here: world.wait()                                              # on each machine one process decodes, the others find the pixels decoded
+    try: size = size or _usual_side(folder, channels, 128 if gpu else 64); images = _read(folder, size, channels, cache, progress, 2)
+    finally:
+        if world.first_here: world.wait()
+    n = len(images); batch = (256 if gpu and n > 10_000 else 128)*world.size if gpu else 128
     if progress: _say(f"{n} pictures of {size}×{size}" + (f", {images.n_classes} subfolders" if images.labels is not None else '') + (f", {len(images.skipped)} file{'s'*(len(images.skipped) > 1)} left out" if images.skipped else '') + (f", {images.duplicates} with the pixels of an earlier one" if images.duplicates else ''))
     few = n < 200
     if few and progress: _say(f"{n} pictures are few to learn from: expect little; some hundreds are a beginning, thousands are good")
     out.mkdir(parents=True, exist_ok=True); enc = build_encoder(kind, size, channels, seed, **(dict(sobel=True) if kind == 'alexnet' and method == 'deepcluster' and channels == 3 and size < 96 else {})).to(dev); new = untrained(enc, seed)
-    left = lambda: minutes*60*.97 - (time.perf_counter() - began)
+    left = lambda: (minutes or 0.)*60*.97 - (time.perf_counter() - began)
     if minutes is not None:
-        one = _epoch_seconds(method, enc.net, images, seed, batch); after = 4 + .2*one; epochs = max(1, int((left() - after)/(one*1.08)))
+        one = _epoch_seconds(method, enc.net, images, seed, batch); after = 4 + .2*one; epochs = world.tell(max(1, int((left() - after)/(one*1.08))))
         if progress: _say(f"an epoch takes about {one:.1f} s: {epochs} epochs fit into {minutes:g} minutes")
-    epochs = epochs or int(min(200, max(5, round(2500*batch/n)))); model = _trainer(method, enc.net, n, epochs, seed, progress, batch); times = []
+    epochs = epochs or int(min(200, max(5, round(2500*batch/n)))); model = _trainer(method, enc.net, n, epochs, seed, progress, batch); times: list[float] = []
     def watch(m, rec, hist):
         times.append(time.perf_counter())
-        if minutes is not None and len(times) > 1 and (times[-1] - times[0])/(len(times) - 1) > left() - after: raise StopTraining
+        if minutes is not None and world.tell(len(times) > 1 and (times[-1] - times[0])/(len(times) - 1) > left() - after): raise StopTraining
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*(few for n_clusters|is few for|Number of distinct).*')
         try: model.fit(images, callbacks=[watch], checkpoint=None if minutes is not None else out/'run.pt', resume=resume)
         except StopTraining: pass
-    settings = dict(folder=folder.name, pictures=n, left_out=len(images.skipped), duplicates=images.duplicates, method=method, encoder=kind, size=size, channels=channels, epochs=len(model.history_), seed=seed, device=str(dev), minutes=minutes) | {f'{method}.{k}': v for k,v in model.settings().items()} | environment()
+    if not world.main: world.wait(); return out/'report.html'                          # the first process writes
+    settings = dict(folder=folder.name, pictures=n, left_out=len(images.skipped), duplicates=images.duplicates, method=method, encoder=kind, size=size, channels=channels, epochs=len(model.history_), seed=seed, device=str(dev), processes=world.size, minutes=minutes) | {f'{method}.{k}': v for k,v in model.settings().items()} | environment()
     save_encoder(enc, out/'encoder.safetensors', images, **{k: settings[k] for k in ('folder', 'pictures', 'method', 'epochs', 'seed')})
     Table(model.history_).to_csv(out/'history.csv')
     page = _report(out, images, enc.eval(), new.eval(), model.history_, method, settings, few, seed); settings['seconds'] = round(time.perf_counter() - began, 1)
     _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8'))
     for f in ('run.pt', 'run.pt.before'): (out/f).unlink(missing_ok=True)
-    return page
+    world.wait(); return page
 
 def _report(out, images, enc, new, history, method, settings, few, seed):
     "The page: what came in, whether it worked, what is near what, which groups there are"
@@ -133,14 +145,14 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             try: table = evaluate({'untrained': (H['untrained'][tr], H['untrained'][te]), 'trained': (H['trained'][tr], H['trained'][te])}, part[tr], part[te], measures=('knn', 'linear', 'clusters'), untrained=0, seed=seed)
-            except ValueError: labelled = False                                  # one class only among the training pictures
+            except ValueError: pass                                               # one class only among the training pictures
         if table is not None:
             acc = {q['representation']: q['knn'] for q in table}; measured['untrained']['knn'] = acc['untrained']; measured['trained'] |= dict(knn=acc['trained'], raw=acc['raw pixels'], chance=acc['chance'])
-    said, bad = _verdict(measured['untrained'], measured['trained'], history, table is not None)
+    said, bad = _verdict(measured['untrained'], measured['trained'], history)
     r.section('Is it working?')
     if few: r.text(f"{n} pictures are few: what follows may say more about the network before training than about learning.", 'warn')
     for s in said: r.text(s, 'warn' if bad and s is said[-1] else '')
-    keys = [k for k in ('loss', 'std_h', 'rank_h', 'knn', 'nmi_prev', 'changed') if sum(k in h for h in history) > 1]
+    keys = [k for k in ('loss', 'std_h', 'rank_h', 'knn', 'nmi_previous', 'changed') if sum(k in h for h in history) > 1]
     plt.close(plt.figure())                                                       # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
     with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
         if keys:
@@ -155,10 +167,9 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
                 show_neighbours(part.images[q], part.images[i], correct=None if part.labels is None else part.labels[i] == part.labels[q][:, None], ax=ax, title=name)
             r.figure(fig, 'Five pictures and their nearest, before training and after.' + ('' if part.labels is None else ' Green: the same subfolder.'), 'Two grids of small pictures')
         if n >= 20 and images.shape[1] in (1, 3):
-            k = max(2, min(8, len(part)//10)); x = _directions(H['trained'], H['trained'].mean(0)); km = KMeans(k, n_init=3, random_state=seed).fit(x); r.section('Groups')
-            d = (x - km.cluster_centers_[km.labels_]).norm(dim=1); rows = []
-            for c in torch.bincount(torch.as_tensor(km.labels_), minlength=k).argsort(descending=True).tolist(): i = (torch.as_tensor(km.labels_) == c).nonzero().flatten(); i = i[d[i].argsort()]; rows.append(part.images[i[torch.arange(12) % len(i)]])
-            fig,ax = plt.subplots(figsize=(9, .75*k), layout='constrained'); show_grid(torch.cat(rows), ncol=12, ax=ax); r.figure(fig, f'{k} groups of K-means, largest first, the twelve pictures nearest to each centre.', 'A row of pictures for each group')
+            k = max(2, min(8, len(part)//10)); u, d = _groups(H['trained'], k, seed); r.section('Groups'); rows = []
+            for c in u.unique().tolist(): i = (u == c).nonzero().flatten(); i = i[d[i].argsort()]; rows.append(part.images[i[torch.arange(12) % len(i)]])
+            fig,ax = plt.subplots(figsize=(9, .75*len(rows)), layout='constrained'); show_grid(torch.cat(rows), ncol=12, ax=ax); r.figure(fig, f'{len(rows)} groups of K-means, largest first, the twelve pictures nearest to each centre.', 'A row of pictures for each group')
         w = next((m.weight for m in enc.modules() if isinstance(m, nn.Conv2d)), None)
         if w is not None and w.shape[1] <= 3:
             fig,axs = plt.subplots(1, 2, figsize=(10, 2.4), layout='constrained')
@@ -169,7 +180,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
     r.section('Settings').table(Table([dict(setting=k, value=v if isinstance(v, (int, float, str, bool, type(None))) else json.dumps(v, default=str)) for k,v in settings.items()]))
     return r.write(out/'report.html')
 
-# %% ../nbs/08_apply.ipynb #fb177b57
+# %% ../nbs/08_apply.ipynb #66efc9bb
 def _encoder(encoder, device):
     "An encoder, or the file of one"
     if isinstance(encoder, Encoder): return encoder.to(pick_device(None if device == 'auto' else device))
@@ -219,8 +230,7 @@ def cluster_folder(
     images, h = embed_folder(folder, encoder, None, device, cache, progress); n = len(images); k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
     if k > n: raise ValueError(f"n_clusters must be at most the number of pictures ({n}), got {k}")
-    x = _directions(h, h.mean(0)) if n > 1 else h; km = KMeans(k, n_init=5, random_state=seed).fit(x); u = torch.as_tensor(km.labels_); order = u.bincount(minlength=k).argsort(descending=True, stable=True); rank = torch.empty_like(order); rank[order] = torch.arange(k)
-    u, d = rank[u], (x - torch.as_tensor(km.cluster_centers_)[u]).norm(dim=1); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))
+    u, d = _groups(h, k, seed); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))
     if out is not None: _write_table(rows, out)
     if sheet is not None: _sheet(images, rows, k, sheet)
     return Table(rows, 'clusters')
@@ -304,8 +314,10 @@ def evaluate_folder(
     own = ImageSet(tr.images, tr.labels, tr.class_names, mean=enc.mean.cpu(), std=enc.std.cpu())
     return evaluate({enc.spec['kind']: enc}, own, te, measures=measures, seed=seed, precision='auto', progress=progress)
 
-# %% ../nbs/08_apply.ipynb #9ca38b1c
-def _learn(a): print(learn_folder(a.folder, a.out, a.method, a.encoder, a.size, a.channels, a.epochs, a.minutes, a.seed, a.device, a.resume, not a.no_cache, not a.quiet))
+# %% ../nbs/08_apply.ipynb #fc6bea8a
+def _learn(a):
+    page = learn_folder(a.folder, a.out, a.method, a.encoder, a.size, a.channels, a.epochs, a.minutes, a.seed, a.device, a.resume, not a.no_cache, not a.quiet)
+    if World().main: print(page)
 def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet); _listed(images, a); print(f"{a.out}: {len(h)} × {h.shape[1]}")
 def _cluster(a):
     t = cluster_folder(a.folder, a.encoder, a.clusters, a.out, a.sheet, a.seed, a.device, not a.no_cache, not a.quiet)
@@ -346,13 +358,22 @@ def _parser(only=None):
 def main(
     argv=None,     # Words of the command line; None: those of this process
     only=None,     # One command, for its own script; None: the first word names it
-)->int:            # 0: done; 2: something is wrong with what was given; 130: stopped by hand
+)->int:            # 0: done; 2: something is wrong with what was given; 3: another process of the same run ended; 130: stopped by hand
     "The commands; results go to standard output, everything else to standard error"
     import matplotlib
-    matplotlib.use('Agg'); p = _parser(only); a = p.parse_args(argv)
-    try: a.run(a); return 0
+    matplotlib.use('Agg'); p = _parser(only); a = p.parse_args(argv); rank, many = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1)) > 1; who = f'{p.prog}: ' + (f'process {rank}: ' if many else '')
+    if many and a.run is not _learn: _say(f'{who}only learn runs in several processes'); return 2
+    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn else ''
+    def ended(*_): _say(f'{who}told to stop: another process ended, or somebody wants it so; {again}'); os._exit(143)
+    before = signal.signal(signal.SIGTERM, ended) if many else None
+    try: a.run(a); World().leave(); return 0
     except KeyboardInterrupt: _say('stopped'); return 130
-    except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as e: _say(f'{p.prog}: {e}'); return 2
+    except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as e: _say(f'{who}{e}'); return 2
+    except RuntimeError as e:
+        if not many: raise
+        _say(f"{who}the processes have lost each other, one of them must have ended ({str(e).splitlines()[0][:150]}); {again}"); return 3
+    finally:
+        if many: signal.signal(signal.SIGTERM, before)
 
 def learn_main(): "`dl4ia_learn`"; sys.exit(main(only='learn'))
 def embed_main(): "`dl4ia_embed`"; sys.exit(main(only='embed'))

@@ -6,8 +6,9 @@
 __all__ = ['PCAWhiten', 'pca_whiten', 'uniform_sample', 'crop_flip', 'centroid_head', 'cluster_sizes', 'match_clusters',
            'DeepCluster']
 
-# %% ../nbs/03_deepcluster.ipynb #159403a2
+# %% ../nbs/03_deepcluster.ipynb #c1628492
 import math, time, warnings
+from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,10 @@ from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn
 from .kmeans import KMeans, update
+from .processes import World
 from .train import Progress, _checkpoint, _device, _fingerprint, _resume, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
 
-# %% ../nbs/03_deepcluster.ipynb #9b7e5206
+# %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
     if not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
 
@@ -41,50 +43,57 @@ class PCAWhiten:
         _check_seed(random_state, 'random_state')
         self.dim, self.eps, self.whiten, self.l2, self.method, self.n_iter, self.random_state = dim, eps, whiten, l2, method, n_iter, random_state
     def fit(self,
-        H:Tensor, # (n, d) features, any float dtype
+        H:Tensor,                # (n, d) features, any float dtype
+        world:World|None=None,   # Processes that each hold a part of the rows; None: `H` is all there is
     )->'PCAWhiten':
         "Sets `mean_` (d,), `components_` (d, k), both float64, and `explained_`, the kept share of the variance; raises `ValueError` for NaN and infinity"
         H = torch.as_tensor(H)
         if H.ndim != 2 or len(H) < 2: raise ValueError(f"H must be (n, d) with n of at least 2, got shape {tuple(H.shape)}")
         _finite(H)
-        n,d = H.shape; parts = H.split(max(1, 2**22//d))
-        self.mean_ = sum(h.sum(0, dtype=torch.float64) for h in parts)/n
+        add = (lambda t: t) if world is None else world.sum
+        if world is not None and world.size > 1:
+            n = sum(r for r, in world.counts(len(H)))
+            if n < H.shape[1]: H, add = world.gather(H), (lambda t: t)               # few rows: all of them everywhere
+        else: n = len(H)
+        d = H.shape[1]; parts = H.split(max(1, 2**22//d))
+        self.mean_ = add(sum(h.sum(0, dtype=torch.float64) for h in parts))/n
         if self.dim is None: self.components_,self.explained_ = None,1.; return self
         work = torch.float64 if H.dtype == torch.float64 else torch.float32; mu = self.mean_.to(work)
-        total = sum(torch.linalg.vecdot(x := h.to(work) - mu, x).sum(dtype=torch.float64) for h in parts)/n
+        total = add(sum(torch.linalg.vecdot(x := h.to(work) - mu, x).sum(dtype=torch.float64) for h in parts))/n
         k = min(self.dim, n - 1, d)
         random = self.method == 'random' or self.method == 'auto' and min(n, d) > 1024 and min(n, d) > 2*k
-        w,V = self._random(H, k) if random else self._exact(H, parts, k)
+        w,V = self._random(H, k, n, add) if random else self._exact(H, parts, k, n, add)
         w = w[:k].clamp_min(0); V = V[:, :k]
         V = V*torch.where(V.abs().max(0).values == V.max(0).values, 1., -1.)         # the sign of an axis is free: largest entry positive
         keep = w > self.eps*w[0].clamp_min(1e-300)
         self.components_ = V*torch.where(keep, w.clamp_min(1e-300).rsqrt() if self.whiten else torch.ones_like(w), torch.zeros_like(w))
         self.explained_ = (w.sum()/total.clamp_min(1e-300)).item()
+        if world is not None: self.components_ = world.first(self.components_)       # eigenvectors may differ between kinds of devices
         return self
-    def _exact(self, H, parts, k):
+    def _exact(self, H, parts, k, n, add):
         "Eigenvalues (falling) and eigenvectors of the covariance, in float64"
-        n,d = H.shape
+        d = H.shape[1]
         if d <= n:
             C = torch.zeros(d, d, dtype=torch.float64, device=H.device)
             for h in parts: x = h.double() - self.mean_; C.addmm_(x.T, x)
-            w,V = torch.linalg.eigh(C/n)
+            w,V = torch.linalg.eigh(add(C)/n)
             return w.flip(0), V.flip(1)
         X = H.double() - self.mean_                                                   # fewer rows than columns: the same axes through the n×n product
         w,U = torch.linalg.eigh(X@X.T/n)
         return w.flip(0), F.normalize(X.T@U.flip(1)[:, :k], dim=0)
-    def _random(self, H, k):
+    def _random(self, H, k, n, add):
         "The same for the first axes only: a random subspace, turned towards the covariance's largest axes, then solved exactly inside"
-        n,d = H.shape; q = min(k + 32, n - 1, d)
+        d = H.shape[1]; q = min(k + 32, n - 1, d)
         low = torch.bfloat16 if fast_bfloat16(H.device) else torch.float32            # steers only: the last step is in full precision
         X = H.to(low); mu = self.mean_.float()
         Q = torch.randn(d, q, generator=torch.Generator().manual_seed(self.random_state)).to(H.device)
         for _ in range(self.n_iter):
-            Y = (X@Q.to(low)).float(); Y -= Y.mean(0)
-            Q = torch.linalg.qr((X.T@Y.to(low)).float()).Q
+            Y = (X@Q.to(low)).float(); Y -= add(Y.sum(0))/n
+            Q = torch.linalg.qr(add((X.T@Y.to(low)).float())).Q
         if not self.n_iter: Q = torch.linalg.qr(Q).Q
         S = torch.zeros(q, q, dtype=torch.float64, device=H.device)
         for h in H.split(max(1, 2**24//d)): y = ((h.float() - mu)@Q).double(); S.addmm_(y.T, y)
-        w,U = torch.linalg.eigh(S/n)
+        w,U = torch.linalg.eigh(add(S)/n)
         return w.flip(0), Q.double()@U.flip(1)
     def transform(self,
         H:Tensor, # (n, d) features
@@ -106,7 +115,7 @@ def pca_whiten(
     "Centre, rotate to the top axes, equalise their variance, normalise rows"
     return PCAWhiten(dim).fit(H).transform(H)
 
-# %% ../nbs/03_deepcluster.ipynb #af7cc361
+# %% ../nbs/03_deepcluster.ipynb #202a3e86
 def _check_labels(labels, k=None):
     labels = torch.as_tensor(labels)
     if labels.ndim != 1 or not len(labels): raise ValueError(f"labels must be 1-d and not empty, got shape {tuple(labels.shape)}")
@@ -123,17 +132,17 @@ def uniform_sample(
     "Indices in which every non-empty cluster appears equally often, up to one (Caron et al. 2018, §3.3)"
     labels = _check_labels(labels).cpu(); n = len(labels) if n is None else n
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
-    order = labels.argsort(stable=True); counts = labels.bincount(); counts = counts[counts > 0].tolist()
-    each = -(-n // len(counts)); out,start = [], 0
+    order = labels.argsort(stable=True); sizes = labels.bincount(); counts = sizes[sizes > 0].tolist()
+    each = -(-n // len(counts)); parts,start = [], 0
     for c in counts:
         ix = order[start:start + c]; start += c
         reps = [ix[torch.randperm(c, generator=generator)] for _ in range(-(-each // c))]   # every image once before any comes twice
-        out.append(torch.cat(reps)[:each])
-    out = torch.stack(out)[:, torch.randperm(each, generator=generator)]                     # column by column, so that cutting to n stays even
+        parts.append(torch.cat(reps)[:each])
+    out = torch.stack(parts)[:, torch.randperm(each, generator=generator)]                     # column by column, so that cutting to n stays even
     flat = out.T.reshape(-1)[:n]
     return flat[torch.randperm(n, generator=generator)]
 
-# %% ../nbs/03_deepcluster.ipynb #d2fc648e
+# %% ../nbs/03_deepcluster.ipynb #bea790bd
 def crop_flip(
     x:Tensor,                # (N, C, H, W) float batch
     area=(.08, 1.),          # Share of the image's area that a part has, drawn evenly between the two
@@ -150,7 +159,7 @@ def crop_flip(
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 0, 2] = cw*torch.where(u[4] < .5, 1., -1.), (1 - cw)*(2*u[2] - 1)
     theta[:, 1, 1], theta[:, 1, 2] = ch, (1 - ch)*(2*u[3] - 1)
-    return F.grid_sample(x, F.affine_grid(theta.to(x.device, x.dtype), x.shape, align_corners=False), padding_mode='border', align_corners=False)
+    return F.grid_sample(x, F.affine_grid(theta.to(x.device, x.dtype), list(x.shape), align_corners=False), padding_mode='border', align_corners=False)
 
 # %% ../nbs/03_deepcluster.ipynb #5fed8a00
 def centroid_head(
@@ -190,7 +199,7 @@ def match_clusters(
     M = torch.bincount(a.cpu()*n_clusters + b.cpu(), minlength=n_clusters**2).view(n_clusters, n_clusters)
     return torch.from_numpy(linear_sum_assignment(M.numpy(), maximize=True)[1])
 
-# %% ../nbs/03_deepcluster.ipynb #f5a2beb1
+# %% ../nbs/03_deepcluster.ipynb #799229dd
 _SETTINGS = ('n_clusters', 'epochs', 'recluster', 'batch_size', 'lr', 'momentum', 'weight_decay', 'pca_dim', 'whiten', 'l2', 'kmeans_iter', 'empty', 'warm_start', 'balance', 'head', 'feature_dtype', 'precision', 'random_state')
 _DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
@@ -225,10 +234,10 @@ class DeepCluster:
         for k,v,lo in (('n_clusters', n_clusters, 2), ('epochs', epochs, 1), ('recluster', recluster, 1), ('batch_size', batch_size, 2), ('kmeans_iter', kmeans_iter, 1), ('pca_dim', pca_dim, 2), ('knn_every', knn_every, 1)):
             if v is None and k in ('pca_dim', 'knn_every'): continue
             if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < lo: raise ValueError(f"{k} must be a whole number of at least {lo}, got {v!r}")
-        for k,v,ok in (('balance', balance, ('sampling', 'loss', None)), ('head', head, ('reset', 'match', 'centroid')), ('empty', empty, ('split', 'farthest', 'random', 'keep')), ('feature_dtype', feature_dtype, ('auto', *_DTYPES))):
-            if v not in ok: raise ValueError(f"{k} must be one of {ok}, got {v!r}")
-        for k,v in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay)):
-            if not isinstance(v, (int, float)) or not 0 <= v < math.inf or (k == 'lr' and v == 0): raise ValueError(f"{k} must be a {'positive' if k == 'lr' else 'non-negative'} number, got {v!r}")
+        for k,w,ok in (('balance', balance, ('sampling', 'loss', None)), ('head', head, ('reset', 'match', 'centroid')), ('empty', empty, ('split', 'farthest', 'random', 'keep')), ('feature_dtype', feature_dtype, ('auto', *_DTYPES))):
+            if w not in ok: raise ValueError(f"{k} must be one of {ok}, got {w!r}")
+        for k,x in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay)):
+            if not isinstance(x, (int, float)) or not 0 <= x < math.inf or (k == 'lr' and x == 0): raise ValueError(f"{k} must be a {'positive' if k == 'lr' else 'non-negative'} number, got {x!r}")
         if augment is not None and not callable(augment): raise TypeError(f"augment must be None or a function batch -> batch, got {augment!r}")
         _check_trainable(encoder)
         _check_seed(random_state, 'random_state'); precision_dtype(precision)
@@ -243,7 +252,8 @@ class DeepCluster:
         **settings,        # What shall differ
     )->'DeepCluster':
         "Settings that work on thousands of small images (chosen by measurement, see the experiments): 100 clusters, 30 epochs, a clustering every 10, batches of 128, 64 axes, shifts and mirroring instead of crops"
-        return cls(encoder, **(dict(n_clusters=100, epochs=30, recluster=10, batch_size=128, pca_dim=64, augment=shift_flip) | settings))
+        own: dict[str, Any] = dict(n_clusters=100, epochs=30, recluster=10, batch_size=128, pca_dim=64, augment=shift_flip)
+        return cls(encoder, **(own | settings))
 
     def settings(self)->dict: # name -> value
         "All settings that are plain numbers and words"
@@ -278,10 +288,10 @@ class DeepCluster:
         if bad.any(): raise FloatingPointError(f"the encoder's features are not finite for {int(bad.sum())} of {len(H)} images{' (float16 ends at 65504: try bfloat16)' if H.dtype == torch.float16 else '; lower the learning rate'}")
         return H
 
-    def _cluster(self, H, seed, rec):
-        "features -> whitened -> K-means; fills in the record"
+    def _cluster(self, H, seed, rec, world):
+        "features -> whitened -> K-means; fills in the record. Each process has a part of the features, and all have the whitened ones, which are few numbers an image"
         t = time.perf_counter()
-        self.pca_ = PCAWhiten(self.pca_dim, whiten=self.whiten, l2=self.l2).fit(H); Z = self.pca_.transform(H)
+        self.pca_ = PCAWhiten(self.pca_dim, whiten=self.whiten, l2=self.l2).fit(H, world); Z = world.gather(self.pca_.transform(H))
         rec['seconds_pca'] = time.perf_counter() - t; t = time.perf_counter()
         init = 'random'
         if self.warm_start and self.labels_ is not None:
@@ -290,7 +300,8 @@ class DeepCluster:
             init[gone] = Z[torch.randperm(len(Z), generator=torch.Generator().manual_seed(seed))[:len(gone)].to(Z.device)]
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', ConvergenceWarning)            # empty clusters are in the record
-            self.kmeans_ = KMeans(self.n_clusters, init=init, max_iter=self.kmeans_iter, tol=0., empty=self.empty, random_state=seed).fit(Z)
+            self.kmeans_ = KMeans(self.n_clusters, init=init, max_iter=self.kmeans_iter, tol=0., empty=self.empty, random_state=seed); self.kmeans_._world = world
+            self.kmeans_.fit(Z); del self.kmeans_._world
         labels = self.kmeans_.labels_.cpu()
         rec['seconds_kmeans'] = time.perf_counter() - t
         rec['refilled'] = sum(h['n_empty'] for h in self.kmeans_.history_) if self.empty != 'keep' else 0
@@ -313,10 +324,10 @@ class DeepCluster:
         return (torch.optim.SGD([p for p in self.encoder.parameters() if p.requires_grad], self.lr, momentum=self.momentum, weight_decay=self.weight_decay),
                 torch.optim.SGD(head.parameters(), self.lr, weight_decay=self.weight_decay))
 
-    def _new_head(self, H, labels):
+    def _new_head(self, H, labels, world):
         "Set the head for today's clusters"
         with torch.no_grad():
-            if self.head == 'centroid': w,b = centroid_head(F.relu(H.float()), labels, self.n_clusters); self.head_.weight.copy_(w); self.head_.bias.copy_(b)
+            if self.head == 'centroid': w,b = centroid_head(F.relu(world.gather(H).float()), labels, self.n_clusters); self.head_.weight.copy_(w); self.head_.bias.copy_(b)
             else: nn.init.normal_(self.head_.weight, 0, .01); nn.init.zeros_(self.head_.bias)
 
     def _train(self, images, labels, opts, bar):
@@ -326,12 +337,12 @@ class DeepCluster:
         weight = None
         if self.balance == 'loss': size = torch.bincount(labels, minlength=self.n_clusters).clamp_min(1).double(); weight = (1/size); weight = (weight/(weight[labels].mean())).float().to(device)
         sampling = time.perf_counter() - t
-        net,pseudo = nn.Sequential(self.encoder, nn.Flatten(), nn.ReLU(), self.head_), images.with_labels(labels)
-        def loss_fn(m, b):
-            x,y = b
+        net, full = nn.Sequential(self.encoder, nn.Flatten(), nn.ReLU(), self.head_), len(order) - (len(order) % self.batch_size if len(order) > self.batch_size else 0)
+        def loss_fn(m, ix):
+            x,y = images.normalize(images.images[ix].to(device)), labels[ix].to(device)
             out = m(_channels_last(self.augment(x) if self.augment else x))
             return F.cross_entropy(out, y) if weight is None else (F.cross_entropy(out, y, reduction='none')*weight[y]).mean()
-        hist = fit(net, lambda _: pseudo.batches(self.batch_size, device, order=order, drop_last=len(labels) > self.batch_size), loss_fn, opts, 1, self.precision, progress=False)
+        hist = fit(net, order[:full].split(self.batch_size), loss_fn, opts, 1, self.precision, progress=False)
         bar.update(note=f"loss {hist[-1]['loss']:.2f}")
         return hist[-1]['loss'], sampling
 
@@ -341,7 +352,7 @@ class DeepCluster:
         checkpoint=None,      # File that is written after every epoch, whole or not at all
         resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop
     )->'DeepCluster':
-        """Run the loop; features that are maps are flattened. Sets `labels_` (n,), `history_` (one record an epoch), `pca_`, `kmeans_` and `head_`.
+        """Run the loop; features that are maps are flattened. Under `accelerate launch` each process computes the features of its part of the images, K-means sums over all of them, and every process has the same clusters. Sets `labels_` (n,), `history_` (one record an epoch), `pca_`, `kmeans_` and `head_`.
 
         Raises `ValueError` when there are fewer images than clusters and when a checkpoint does not fit these settings or images, `FileExistsError` for a checkpoint that exists without `resume`,
         and `FloatingPointError` when features or loss are no longer finite."""
@@ -351,35 +362,38 @@ class DeepCluster:
         if images.labels is not None and self.n_clusters <= 2*images.n_classes: warnings.warn(f"n_clusters={self.n_clusters} is few for {images.n_classes} classes: DeepCluster wants several clusters a class, ten say", stacklevel=2)
         if n < 5*self.n_clusters: warnings.warn(f"{n} images are few for n_clusters={self.n_clusters}: clusters of {n/self.n_clusters:.1f} images on average teach little", stacklevel=2)
         path = _checkpoint(checkpoint, resume)
-        device = _device(self.encoder)
+        device = _device(self.encoder); world = World(device); mine = images[world.part(n)] if world.size > 1 else images
+        if n < 2*world.size: raise ValueError(f"images must be at least two a process ({2*world.size}), got {n}")
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
         start, seed = 0, lambda e: (1_000_003*self.random_state + e) % 2**63
-        with fork_seed(seed(0)), Progress(self.epochs, 'DeepCluster', self.progress) as bar:
+        with fork_seed(seed(0)), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = self._features(images[:2]).shape[1]
-            if sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
+            if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
             if path is not None and path.exists(): start = self._load(path, images, opts); bar.update(start)
             H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing
-                    rec, t = dict(epoch=e, loss=None, reclustered=e % self.recluster == 0), time.perf_counter()
+                    rec: dict[str, Any] = dict(epoch=e, loss=None, reclustered=e % self.recluster == 0); t = time.perf_counter()
                     if rec['reclustered']:
-                        if H is None: H = self._features(images)
+                        if H is None: H = self._features(mine)
                         rec['seconds_features'] = time.perf_counter() - t
-                        labels = self._cluster(H, seed(e) % 2**32, rec)
+                        labels = self._cluster(H, seed(e) % 2**32, rec, world)
                         t = time.perf_counter(); labels = self._compare(images, labels, rec); rec['seconds_compare'] = time.perf_counter() - t
-                        if self.head != 'match' or self.labels_ is None: self._new_head(H, labels); opts = (opts[0], self._optimizers(self.head_)[1])
+                        if self.head != 'match' or self.labels_ is None: self._new_head(H, labels, world); opts = (opts[0], self._optimizers(self.head_)[1])
                         self.labels_ = labels
                     H, t = None, time.perf_counter()
                     rec['loss'],rec['seconds_sampling'] = self._train(images, self.labels_, opts, bar)
                     rec['seconds_training'] = time.perf_counter() - t - rec['seconds_sampling']
                     if self.knn_every and images.labels is not None and (e + 1) % self.knn_every == 0:
-                        t = time.perf_counter(); H = self._features(images); rec['knn'] = _own_knn(H, images.labels); rec['seconds_knn'] = time.perf_counter() - t
+                        t = time.perf_counter(); H = self._features(mine); rec['knn'] = _own_knn(world.gather(H), images.labels); rec['seconds_knn'] = time.perf_counter() - t
                     self.history_.append(rec)
                     for cb in callbacks: cb(self, rec, self.history_)
-                if path is not None: self._save(path, images, opts)
+                if path is not None:
+                    if world.main: self._save(path, images, opts)
+                    world.wait()
         return self
 
     def _save(self, path, images, opts):

@@ -6,25 +6,26 @@
 __all__ = ['headless', 'small_stem', 'resnet', 'ConvNet', 'Encoder', 'build_encoder', 'save_encoder', 'load_encoder',
            'export_encoder']
 
-# %% ../nbs/02b_encoders.ipynb #ae81bb49
+# %% ../nbs/02b_encoders.ipynb #22554daa
 import json
 import torch, torchvision
 from pathlib import Path
+from typing import Any
 from torch import Tensor, nn
 from .alexnet import alexnet
 from .data import ImageSet, _check_seed
 from .evaluate import _submodule, embed
 from .nearest import _whole
-from .train import _check_state, _existing, fork_seed, pick_device, save_weights
+from .train import _check_state, _read_safetensors, fork_seed, pick_device, save_weights
 
-# %% ../nbs/02b_encoders.ipynb #b80b1d57
+# %% ../nbs/02b_encoders.ipynb #c0a20825
 def _he(conv): nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu'); return conv   # He et al. 2015
 
 def headless(
     model:nn.Module,  # A classifier; changed in place
 )->nn.Module:         # The same, with an identity for its last linear layer: (N, C, H, W) to (N, D)
     "Make an encoder of a classifier of torchvision or timm; raises `ValueError` where there is no last linear layer"
-    if hasattr(model, 'reset_classifier'): model.reset_classifier(0); return model       # timm's way
+    if callable(reset := getattr(model, 'reset_classifier', None)): reset(0); return model       # timm's way
     last = [(n, m) for n,m in model.named_modules() if isinstance(m, nn.Linear)]
     if not last: raise ValueError(f"model must end in a linear layer to be cut off, got a {type(model).__name__} without any")
     *path,name = last[-1][0].split('.'); parent = model.get_submodule('.'.join(path))
@@ -76,11 +77,14 @@ class ConvNet(nn.Module):
         "(N, channels, H, W) to (N, last width)"
         return self.pool(self.blocks(x))
 
-# %% ../nbs/02b_encoders.ipynb #b0218748
+# %% ../nbs/02b_encoders.ipynb #c8dd1513
 _KINDS = ('alexnet', 'convnet', 'resnet18', 'resnet34', 'resnet50')
 
 class Encoder(nn.Module):
     "A network with what must be known to use it: size, channels and normalisation of its images, and the layer that its features are taken from"
+    net: Any
+    mean: Tensor
+    std: Tensor
     def __init__(self,
         net:nn.Module,        # (N, channels, H, W) normalised floats to features
         spec:dict,            # kind and arguments of `build_encoder`
@@ -137,6 +141,7 @@ def build_encoder(
     "An encoder by name; raises `ValueError` for a name that there is not"
     if kind not in _KINDS: raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}")
     _whole(size, 'size'); _whole(channels, 'channels'); _check_seed(seed)
+    net: nn.Module; layer: str|None
     with fork_seed(seed):
         if kind == 'alexnet': net, layer = alexnet('small' if size < 96 else 'deepcluster', None, **(dict(in_channels=channels, sobel=False) | kwargs)), 'conv5'
         elif kind == 'convnet': net, layer = ConvNet(**(dict(channels=channels, width=(32, 64, 128, 256) if size < 96 else (32, 64, 128, 256, 256)) | kwargs)), None
@@ -160,11 +165,7 @@ def load_encoder(
     device='cpu',    # Where it shall live; 'auto': CUDA, then MPS, then the CPU
 )->Encoder:          # In evaluation mode
     "Read an encoder back: architecture, weights, normalisation. Nothing in the file can run; raises `FileNotFoundError`, and `ValueError` for a file of another kind or one that is damaged"
-    from safetensors import SafetensorError, safe_open
-    path = _existing(path)
-    try:
-        with safe_open(path, 'pt') as f: state,meta = {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
-    except SafetensorError as e: raise ValueError(f"path: {path} is no safetensors file, or is damaged ({e})") from e
+    path, state, meta = _read_safetensors(path)
     if meta.get('format') != 'dl4ia encoder 1': raise ValueError(f"path: {path} holds weights, but not of save_encoder (format {meta.get('format')!r}); load_weights or load_checkpoint reads those")
     try: spec = json.loads(meta['spec']); enc = build_encoder(**spec); enc.layer, enc.made = json.loads(meta['layer']), json.loads(meta['made'])
     except (KeyError, ValueError, TypeError) as e: raise ValueError(f"path: {path} does not say how its network is built ({e})") from e

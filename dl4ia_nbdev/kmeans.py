@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['update', 'kmeans_plus_plus', 'refill', 'KMeans', 'MiniBatchKMeans', 'assign', 'pairwise_sq_dists']
 
-# %% ../nbs/01_kmeans.ipynb #cf98cb6e
-import inspect, math, numbers, time, warnings
+# %% ../nbs/01_kmeans.ipynb #70dbfbb4
+import copy, inspect, math, numbers, time, warnings
 import numpy as np
 import torch
 from torch import Tensor
@@ -253,7 +253,20 @@ def refill(
     for take,j in _moves(lambda at: X[at], lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
     return leave(labels), int((sizes == 0).sum())
 
-# %% ../nbs/01_kmeans.ipynb #2d1fd64e
+# %% ../nbs/01_kmeans.ipynb #1cb54220
+class _SharedPoints(_Points):
+    "Points that several processes hold, of which each assigns a part"
+    def __init__(self, world, *args):
+        super().__init__(*args); self.world, p = world, world.part(self.n)
+        self.own = own = copy.copy(self); own.__class__, own.X, own.n, own.work = _Points, self.X[p], p.stop - p.start, {}
+        own.sq, own.length, own.norms = self.sq[p], self.length[p], None if self.norms is None else self.norms[p]
+    def choose(self, k, screen='auto'): self.own.choose(k, screen); self.screen = self.own.screen; return self
+    def assign(self, C, prev=None, visit=None):
+        p = self.world.part(self.n); at = lambda s: slice(s.start + p.start, s.stop + p.start)
+        labels,*found = self.own.assign(C, None if prev is None else prev[p], None if visit is None else lambda x, s, l: visit(x, at(s), l))
+        return self.world.gather(labels), *map(sum, zip(*self.world.counts(*map(int, found))))
+
+# %% ../nbs/01_kmeans.ipynb #0f6e4919
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     "Lloyd's K-means in scikit-learn's manners, on arrays, tensors or batches, with a recorded history"
     def __init__(self,
@@ -289,6 +302,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return f"{type(self).__name__}({', '.join(show)})"
 
     _repr_html_ = None                                                     # one line is enough in a notebook
+    _world = None                                                          # several processes that hold the same points, see `DeepCluster`
 
     def _check_settings(self):
         for name in ('n_init','max_iter'): _whole(getattr(self, name), name)
@@ -332,6 +346,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             if pts.screen == "int8" and self.screen == "auto" and i > 1 and rivals > n*max(3, k*pts.d//2**13):
                 strikes += 1
                 if strikes > 1: pts.choose(k, 'none')                     # eight bits cannot tell these centres apart
+            if fresh and self._world is not None: sums = self._world.sum(sums)
             if fresh: changed = n if old is None else int((labels != old).sum())
             else:     changed = self._carry(pts, sums, old, labels, w)     # few points moved
             count = _sizes(labels, None, k)
@@ -432,7 +447,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if not reset and not hasattr(self, 'cluster_centers_'): raise NotFittedError(f"this {type(self).__name__} has no centres yet: call fit first")
         if hasattr(X, 'columns') or hasattr(self, 'feature_names_in_'): _check_feature_names(self, X, reset=reset)
         elif reset and hasattr(self, 'feature_names_in_'): del self.feature_names_in_
-        pts = _Points(X, name, self.device, self.spherical, self.chunk_size)
+        pts = _Points(X, name, self.device, self.spherical, self.chunk_size) if self._world is None or self._world.size == 1 else _SharedPoints(self._world, X, name, self.device, self.spherical, self.chunk_size)
         if reset: self.n_features_in_ = pts.d
         elif pts.d != self.n_features_in_: raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input")
         return pts

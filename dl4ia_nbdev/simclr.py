@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['nt_xent', 'projection_head', 'attraction', 'LARS', 'SimCLR']
 
-# %% ../nbs/05_simclr.ipynb #be9a8b58
+# %% ../nbs/05_simclr.ipynb #b689bdc0
 import math, time
+from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn, embed, feature_std, rankme
 from .nearest import _whole
+from .processes import World
 from .train import Progress, _checkpoint, _device, _fingerprint, _resume, fit, fork_seed, keep_modes, precision_dtype, save_run
-from .views import Augment, Normalize, Views, simclr_cifar, simclr_imagenet
+from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
 
-# %% ../nbs/05_simclr.ipynb #ee6aa947
+# %% ../nbs/05_simclr.ipynb #7eff3858
 _keep = 1 << 22   # entries of the matrix that stay in memory between the two passes: 16 MiB of float32
 
 def _unit(z):
@@ -26,25 +28,18 @@ def _unit(z):
     inv = torch.where(n > torch.finfo(z.dtype).tiny, 1/n, 0.)
     return z*inv, inv
 
-class _World:
-    "All processes of torch.distributed"
-    def __init__(self):
-        import torch.distributed as dist
-        if not (dist.is_available() and dist.is_initialized()): raise ValueError("gather=True needs several processes: torch.distributed is not initialised (torchrun and accelerate launch start it)")
-        self.dist, self.size, self.rank = dist, dist.get_world_size(), dist.get_rank()
-    def check(self, shape):
-        every = [None]*self.size; self.dist.all_gather_object(every, tuple(shape))
-        if len(set(every)) > 1: raise ValueError(f"z1 must have one shape in all processes, got {every}")
-    def gather(self, t):
-        "(all processes' rows, the place of this one's first)"
-        parts = [torch.empty_like(t) for _ in range(self.size)]; self.dist.all_gather(parts, t.contiguous())
-        return torch.cat(parts), self.rank*len(t)
-    def sum(self, t): t = t.clone(); self.dist.all_reduce(t); return t
+def _others(z):
+    "(the processes, how many rows each of them has)"
+    world = World(z.device)
+    if not torch.distributed.is_initialized(): raise ValueError("gather=True needs several processes: torch.distributed is not initialised (torchrun and accelerate launch start it)")
+    every = world.counts(*z.shape)
+    if len({w for _,w in every}) > 1: raise ValueError(f"z1 must have one width in all processes, got {[w for _,w in every]}")
+    return world, [2*r for r,_ in every]
 
-def _loss_and_gradient(u, tau, grad, tile, world):
+def _loss_and_gradient(u, tau, grad, tile, world, rows):
     "The loss summed over the rows of u, and the gradient by u of its sum over the rows of all processes; one tile of similarities at a time"
     n = len(u); a,b = u.chunk(2); partners = 2*(a*b).sum()/tau             # each pair counts in two rows
-    every,first = (u, 0) if world is None else world.gather(u)
+    every,first = (u, 0) if world is None else (world.gather(u, rows), sum(rows[:world.rank]))
     square, safe = world is None, 1/tau < 60
     v = u/math.sqrt(tau); w = v if square else every/math.sqrt(tau); m = len(every)
     tiles = [(slice(i, min(i + tile, n)), slice(j, min(j + tile, m))) for i in range(0, n, tile) for j in range(i if square else 0, m, tile)]
@@ -70,7 +65,7 @@ def _loss_and_gradient(u, tau, grad, tile, world):
     loss = lse.sum() - partners
     if not grad: return loss, None
     mine = 1/total if safe else lse
-    theirs = mine if square else world.gather(mine)[0]
+    theirs = mine if square else world.gather(mine, rows)
     g = torch.zeros_like(u) if len(tiles) > 1 else None
     for a,b in tiles:
         S = kept[a.start, b.start] if kept is not None else similarities(a, b)
@@ -85,19 +80,18 @@ def _loss_and_gradient(u, tau, grad, tile, world):
 class _NTXent(torch.autograd.Function):
     "The loss; its gradient is formed while the loss is"
     @staticmethod
-    def forward(ctx, z1, z2, tau, tile, world):
+    def forward(ctx, z1, z2, tau, tile, world, rows):
         with torch.autocast(z1.device.type, enabled=False):
-            u,inv = _unit(torch.cat([z1, z2])); size = 1 if world is None else world.size
-            loss,g = _loss_and_gradient(u, tau, any(ctx.needs_input_grad[:2]), tile, world)
+            u,inv = _unit(torch.cat([z1, z2])); loss,g = _loss_and_gradient(u, tau, any(ctx.needs_input_grad[:2]), tile, world, rows)
             if world is not None: loss = world.sum(loss)
             if g is not None: g.addcmul_((g*u).sum(1, keepdim=True), u, value=-1).mul_(inv/len(u))          # through the normalisation
         ctx.g, ctx.kinds = g, (z1.dtype, z2.dtype)
-        return loss/(size*len(u))
+        return loss/(len(u) if rows is None else sum(rows))
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d):
         a,b = (d*ctx.g).chunk(2)
-        return a.to(ctx.kinds[0]), b.to(ctx.kinds[1]), None, None, None
+        return a.to(ctx.kinds[0]), b.to(ctx.kinds[1]), None, None, None, None
 
 def nt_xent(
     z1:Tensor,               # (N, d) projections of the first views, N at least 2, any floating dtype
@@ -108,20 +102,19 @@ def nt_xent(
 )->Tensor:                   # Scalar, nats, float32 (float64 for float64)
     """NT-Xent, the mean over all 2N views of −log softmax at the partner (Chen et al. 2020, eq. 1), in memory linear in N.
 
-    Computed in float32 under any autocast. The loss lies near log(2N − 1) when all views are alike. A vector of zeros is similar to nothing and gets no gradient. With `gather` each process gives its own N pairs, gets the loss of all of them together, and a gradient that, *averaged* over
-    processes (as DistributedDataParallel does with weights), is that of one process with the whole batch. Can be differentiated once.
+    Computed in float32 under any autocast. The loss lies near log(2N − 1) when all views are alike. A vector of zeros is similar to nothing and gets no gradient. With `gather` each process gives its own N pairs, gets the loss of all of them together, and a gradient that, averaged over
+    the processes by their numbers of pairs (`fit` does so; DistributedDataParallel, for equal numbers), is that of one process with the whole batch. Can be differentiated once.
 
     Raises `TypeError` for what is no floating tensor; `ValueError` for shapes that differ, fewer than two pairs, a temperature below 0.005 and values that are not finite."""
     for name,z in (('z1', z1), ('z2', z2)):
         if not isinstance(z, Tensor) or not z.is_floating_point(): raise TypeError(f"{name} must be a floating point tensor, got {z.dtype if isinstance(z, Tensor) else type(z).__name__}")
     if z1.ndim != 2 or z1.shape != z2.shape: raise ValueError(f"z1 and z2 must have the same shape (N, d), got {tuple(z1.shape)} and {tuple(z2.shape)}")
-    if len(z1) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {len(z1)}")
+    world,rows = _others(z1) if gather else (None, None)
+    if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not .005 <= temperature < math.inf: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
     tile = (512 if len(z1) <= 2048 else 2048) if tile is None else _whole(tile, 'tile')
-    world = None
-    if gather: world = _World(); world.check(z1.shape)
-    loss = _NTXent.apply(z1, z2, float(temperature), tile, world)
+    loss = _NTXent.apply(z1, z2, float(temperature), tile, world, rows)
     if not torch.isfinite(loss):
         for name,z in (('z1', z1), ('z2', z2)):
             if not torch.isfinite(z).all(): raise ValueError(f"{name} must be finite, got NaN or infinity in {int((~torch.isfinite(z)).any(1).sum())} of {len(z)} rows")
@@ -183,13 +176,17 @@ class LARS(torch.optim.Optimizer):
                 w.sub_(v.mul_(o['momentum']).add_(g, alpha=o['lr']))
         return loss
 
-# %% ../nbs/05_simclr.ipynb #71e13913
+# %% ../nbs/05_simclr.ipynb #7baa1b8f
 _SETTINGS = ('temperature', 'epochs', 'batch_size', 'optimizer', 'lr', 'momentum', 'weight_decay', 'warmup', 'precision', 'random_state')
 _RATES = dict(lars=.075*16, sgd=.05, adamw=1e-3)   # at 256 images a batch
 
-def _processes():
-    "(rank, number) of the processes of torch.distributed; (0, 1) where it does not run"
-    d = torch.distributed; return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
+def _own_views(views, x, seed, world, n):
+    "First and second views of this process's share `x` of a batch of `n`: drawn for the whole batch, so that they do not depend on the number of processes"
+    if world.size == 1: return views._both(x, seed)[0]
+    g, shape, mine = _generator(seed), tuple(x.shape[2:]), torch.arange(world.rank, n, world.size)
+    take = lambda p, rows: {k: {m: v[rows] for m,v in q.items()} for k,q in p.items()}
+    if views.second is None: return views.first._run(x, torch.arange(len(x)).repeat(2), take(views.first.draw(2*n, shape, g), torch.cat([mine, n + mine])), views.first._check(x))
+    return torch.cat([a(x, params=take(p, mine)) for a,p in [(a, a.draw(n, shape, g)) for a in (views.first, views.second)]])
 
 def _rate(step, steps, warmup):
     "Share of the learning rate: a line over the first `warmup` of all steps, then a cosine to 0"
@@ -222,8 +219,8 @@ class SimCLR:
             if v is not None or k != 'watch_every': _whole(v, k, lo)
         if not isinstance(projection_head, nn.Module): _whole(projection_head, 'projection_head', 0)
         if optimizer not in _RATES: raise ValueError(f"optimizer must be one of {tuple(_RATES)}, got {optimizer!r}")
-        for k,v,hi in (('temperature', temperature, math.inf), ('lr', lr, math.inf), ('momentum', momentum, 1), ('weight_decay', weight_decay, math.inf), ('warmup', warmup, 1)):
-            if (v is not None or k != 'lr') and (isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < hi or (k == 'lr' and v == 0)): raise ValueError(f"{k} must be a {'positive ' if k == 'lr' else ''}number of at least 0{f' and below {hi}' if hi == 1 else ''}, got {v!r}")
+        for k,x,hi in (('temperature', temperature, math.inf), ('lr', lr, math.inf), ('momentum', momentum, 1), ('weight_decay', weight_decay, math.inf), ('warmup', warmup, 1)):
+            if (x is not None or k != 'lr') and (isinstance(x, bool) or not isinstance(x, (int, float)) or not 0 <= x < hi or (k == 'lr' and x == 0)): raise ValueError(f"{k} must be a {'positive ' if k == 'lr' else ''}number of at least 0{f' and below {hi}' if hi == 1 else ''}, got {x!r}")
         if temperature < .005: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
         if views is not None and not isinstance(views, (Views, Augment)): raise TypeError(f"views must be Views, an Augment or None, got {type(views).__name__}")
         if loss is not None and not callable(loss): raise TypeError(f"loss must be None or a function of (z1, z2), got {loss!r}")
@@ -239,7 +236,8 @@ class SimCLR:
         **settings,        # What shall differ
     )->'SimCLR':
         "Settings that work on thousands of small images in minutes (chosen by measurement): AdamW, temperature 0.1, batches of 128"
-        return cls(encoder, **(dict(optimizer='adamw', lr=2e-3, weight_decay=1e-2, temperature=.1, batch_size=128) | settings))
+        own: dict[str, Any] = dict(optimizer='adamw', lr=2e-3, weight_decay=1e-2, temperature=.1, batch_size=128)
+        return cls(encoder, **(own | settings))
 
     def settings(self)->dict: # name -> value
         "All settings that are plain numbers and words"
@@ -261,9 +259,9 @@ class SimCLR:
         if self.optimizer == 'adamw': return torch.optim.AdamW(groups, lr)
         return (LARS if self.optimizer == 'lars' else torch.optim.SGD)(groups, lr, momentum=self.momentum)
 
-    def _loss(self, z1, z2):
+    def _loss(self, z1, z2, gather):
         if self.loss is not None: return self.loss(z1, z2)
-        return nt_xent(z1, z2, self.temperature, gather=_processes()[1] > 1)
+        return nt_xent(z1, z2, self.temperature, gather=gather)
 
     def _watch(self, images, rec):
         "Spread, rank and neighbours, of at most 5,000 images"
@@ -280,19 +278,20 @@ class SimCLR:
         checkpoint=None,      # File that is written after every epoch, whole or not at all
         resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop
     )->'SimCLR':
-        """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
+        """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole. Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
         Raises `ValueError` for fewer than two images and when a checkpoint does not fit these settings or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
         path = _checkpoint(checkpoint, resume)
-        device, views, N = _device(self.encoder), self._views_of(images), min(self.batch_size, n)
+        device, views, N = _device(self.encoder), self._views_of(images), min(self.batch_size, n); world = World(device)
+        if N < world.size: raise ValueError(f"batch_size must be at least the number of processes ({world.size}), got {N}{'' if N == self.batch_size else ' images'}")
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         steps, start, self.history_ = n//N, 0, []
-        with fork_seed(seed(0)), Progress(self.epochs, 'SimCLR', self.progress) as bar:
+        with fork_seed(seed(0)), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
@@ -304,16 +303,18 @@ class SimCLR:
                     def loss_fn(m, ix):
                         i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
-                        s = (seed(e)*10_007 + 101*i + _processes()[0]) % 2**63
-                        v = views._both(X[ix.to(X.device)].to(device), s)[0] if X is not None else views.first(images.pairs(ix, s).to(device), seed=s)
-                        return self._loss(*m(_channels_last(v)).float().chunk(2))
+                        s = (seed(e)*10_007 + 101*i) % 2**63
+                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else views.first(images.pairs(ix, s + world.rank).to(device), seed=s + world.rank)
+                        return self._loss(*m(_channels_last(v)).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n)
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]
                     rec = rec | dict(epoch=e, lr=self.lr_*max(_rate(i, self.epochs*steps, self.warmup) for i in range(e*steps, (e + 1)*steps))) | (dict(collapsed=math.log(2*N - 1), information=math.log(N) - rec['loss']) if self.loss is None else {})
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)
                     bar.update(note=f"loss {rec['loss']:.2f}"); self.history_.append(rec)
                     for cb in callbacks: cb(self, rec, self.history_)
-                if path is not None: save_run(path, both, opt, **_fingerprint(self.settings(), images), history=self.history_)
+                if path is not None:
+                    if world.main: save_run(path, both, opt, **_fingerprint(self.settings(), images), history=self.history_)
+                    world.wait()
         return self
 
     def _fitted(self):

@@ -6,7 +6,7 @@
 __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'precision_dtype', 'autocast', 'keep_modes',
            'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
-# %% ../nbs/00b_train.ipynb #2899c7c2
+# %% ../nbs/00b_train.ipynb #38ed9d04
 import hashlib, math, os, pickle, random, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from .data import _atomic, _check_seed
+from .processes import World, whole_batch_norm
 
-# %% ../nbs/00b_train.ipynb #fcbcbac0
+# %% ../nbs/00b_train.ipynb #4688b5c6
 def seed_everything(
     seed:int, # Any whole number of at least 0
 ):
@@ -39,11 +40,10 @@ def pick_device(
     device=None, # None: CUDA if there is one, then Apple's MPS, then the CPU; else what is asked for
 )->torch.device:
     "The device to run on; raises `ValueError` for CUDA or MPS where there is none"
-    if device is None: return torch.device('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu')
-    d = torch.device(device)
+    d = torch.device(('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu') if device is None else device)
     if d.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no CUDA device; use 'cpu'")
     if d.type == 'mps' and not torch.backends.mps.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no MPS device; use 'cpu'")
-    return d
+    return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if d == torch.device('cuda') and 'LOCAL_RANK' in os.environ else d
 
 def fast_bfloat16(
     device='cpu', # Device to ask about
@@ -132,24 +132,41 @@ class Progress:
     def __enter__(self): return self
     def __exit__(self, *exc): self.close()
 
-# %% ../nbs/00b_train.ipynb #8af171cc
+# %% ../nbs/00b_train.ipynb #8b4e3e2a
 class StopTraining(Exception):
     "Raise it in a callback to end `fit` after the current epoch; the history so far is returned"
 
 def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
-def _accelerator(device):
-    "accelerate's `Accelerator` where `accelerate launch` or torchrun started several processes, else None"
-    if int(os.environ.get('WORLD_SIZE', 1)) == 1: return None
-    from accelerate import Accelerator
-    return Accelerator(cpu=device.type == 'cpu')
+def _share(batch, world):
+    "(this process's rows of a batch: every world-size-th; their weight, with which means over the processes' rows average to the batch's)"
+    if world.size == 1: return batch, 1.
+    parts = [batch] if isinstance(batch, Tensor) else list(batch.values()) if isinstance(batch, dict) else list(batch)
+    n = next((len(t) for t in parts if isinstance(t, Tensor) and t.ndim), world.size); mine = len(range(world.rank, n, world.size))
+    rows = slice(world.rank, None, world.size) if mine else slice(0, 1)            # a batch of fewer rows than processes: some take part with a row that does not count
+    cut = lambda t: t[rows] if isinstance(t, Tensor) and t.ndim else t
+    weight = mine*world.size/n; world._thin, world._idle = n < world.size, not mine
+    if isinstance(batch, Tensor): return cut(batch), weight
+    return ({k: cut(v) for k,v in batch.items()} if isinstance(batch, dict) else type(batch)(cut(t) for t in batch)), weight
 
-def _share(batch, acc):
-    "This process's rows of a batch: every world-size-th, so that mean losses of equal parts average to the batch's"
-    if acc is None: return batch
-    cut = lambda t: t[acc.process_index::acc.num_processes] if isinstance(t, Tensor) and t.ndim else t
-    if isinstance(batch, Tensor): return cut(batch)
-    return {k: cut(v) for k,v in batch.items()} if isinstance(batch, dict) else type(batch)(cut(t) for t in batch)
+class _OwnDraws:
+    "Random numbers inside the block are this process's own; those outside stay the same in all processes"
+    def __init__(self, world):
+        self.on = world.size > 1
+        if self.on:
+            self.state = torch.Generator().manual_seed((torch.initial_seed() + 7919*world.rank) % 2**63).get_state()
+            if torch.cuda.is_available(): torch.cuda.manual_seed((torch.initial_seed() + 7919*world.rank) % 2**63)
+    def __enter__(self):
+        if self.on: self.outside = torch.get_rng_state(); torch.set_rng_state(self.state)
+    def __exit__(self, *exc):
+        if self.on: self.state = torch.get_rng_state(); torch.set_rng_state(self.outside)
+
+def _prepare(model, world):
+    "The model, with gradients averaged over the processes"
+    if world.size == 1: return model, None
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    acc = Accelerator(cpu=world.device.type == 'cpu', kwargs_handlers=[DistributedDataParallelKwargs(static_graph=True)])        # parts of a network may go without a gradient
+    return acc.prepare(model), acc
 
 def fit(
     model:nn.Module,          # Trained in place, on the device it is on
@@ -162,31 +179,33 @@ def fit(
     label:str='training',     # Word in front of the progress bar
     progress:bool=True,       # Show a bar?
 )->list:                      # History: one dict an epoch with epoch, loss, seconds and what loss_fn and callbacks add
-    "Train `model` by minimising `loss_fn`; under `accelerate launch` each process takes its share of every batch; raises `FloatingPointError` when a loss is not finite and `ValueError` when there is nothing to train on"
+    """Train `model` by minimising `loss_fn`, a mean over the rows of its batch.
+
+    Under `accelerate launch` every process is given the same batches and takes its share of each; batch norm sees the whole batch, and loss and gradients are those of one process with the whole. Raises `FloatingPointError` when a loss is not finite and `ValueError` when there is nothing to train on."""
     if epochs < 1: raise ValueError(f"epochs must be at least 1, got {epochs}")
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     device = _device(model)
     precision_dtype(precision, device)
-    acc = _accelerator(device)
-    net = model if acc is None else acc.prepare(model)
-    history = []
-    with keep_modes(model), Progress(epochs, label, progress and (acc is None or acc.is_main_process)) as bar, torch.enable_grad():
+    world, history = World(device), []
+    with keep_modes(model), whole_batch_norm(model, world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
+        (net, acc), draws = _prepare(model, world), _OwnDraws(world)
         for epoch in range(epochs):
-            model.train(); t0 = time.perf_counter(); sums,n = {},0
+            model.train(); t0 = time.perf_counter(); n = 0; sums: dict[str, float] = {}
             for i,batch in enumerate(batches(epoch) if callable(batches) else batches):
-                with autocast(precision, device): out = loss_fn(net, _share(batch, acc))
+                mine, weight = _share(batch, world)
+                with draws, autocast(precision, device): out = loss_fn(net, mine)
                 loss,extra = out if isinstance(out, tuple) else (out, {})
                 if not isinstance(loss, Tensor) or loss.ndim: raise TypeError(f"loss_fn must return a scalar tensor, got {type(loss).__name__}{tuple(getattr(loss, 'shape', ()))}")
                 value = loss.item()
                 if not math.isfinite(value): raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
                 for o in opts: o.zero_grad(set_to_none=True)
-                loss.backward() if acc is None else acc.backward(loss)
+                loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
                 for o in opts: o.step()
-                for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)
+                for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)*weight
                 n += 1
             if not n: raise ValueError("batches gave no batch: there is nothing to train on")
             rec = dict(epoch=epoch) | {k: v/n for k,v in sums.items()}
-            if acc is not None: rec |= {k: acc.reduce(torch.tensor(rec[k], device=device), 'mean').item() for k in sums}
+            if sums and world.size > 1: rec |= dict(zip(sums, (world.sum(torch.tensor([rec[k] for k in sums], dtype=torch.float64))/world.size).tolist()))
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
             try:
@@ -194,7 +213,7 @@ def fit(
             except StopTraining: break
     return history
 
-# %% ../nbs/00b_train.ipynb #e2214426
+# %% ../nbs/00b_train.ipynb #81b9eb96
 def _check_state(model, state, path):
     "Refuse a state that does not fit, before anything is changed"
     own = model.state_dict(); wrong = [f'missing {k}' for k in own if k not in state] + [f'unexpected {k}' for k in state if k not in own]
@@ -216,16 +235,20 @@ def save_weights(
     state = {k: v.detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
     return _atomic(path, lambda tmp: save_file(state, tmp, {k: str(v) for k,v in metadata.items()}))
 
+def _read_safetensors(path):
+    "(path, tensors, metadata) of a file; `ValueError` for one of another kind"
+    from safetensors import SafetensorError, safe_open
+    path = _existing(path)
+    try:
+        with safe_open(path, 'pt') as f: return path, {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
+    except SafetensorError as e: raise ValueError(f"path: {path} is no safetensors file, or is damaged ({e})") from e
+
 def load_weights(
     model:nn.Module,  # Gets the weights, in place
     path,             # File that `save_weights` wrote
 )->dict:              # The metadata
     "Read weights into `model`; raises `FileNotFoundError`, or `ValueError` that lists what is missing, unexpected or of another shape, before anything is changed"
-    from safetensors import SafetensorError, safe_open
-    path = _existing(path)
-    try:
-        with safe_open(path, 'pt') as f: state,meta = {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
-    except SafetensorError as e: raise ValueError(f"path: {path} is no safetensors file ({e})") from e
+    path, state, meta = _read_safetensors(path)
     _check_state(model, state, path)
     model.load_state_dict(state)
     return meta
@@ -252,7 +275,7 @@ def save_run(
     "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back"
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=state); ck['digest'] = _stamp({k: v for k,v in ck.items()})
+    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=state); ck['digest'] = _stamp(ck)
     path = Path(path).expanduser()
     def write(tmp):
         torch.save(ck, tmp)

@@ -100,3 +100,15 @@ def test_learning_goes_on_where_it_was_stopped(tmp_path):
     with pytest.raises(ValueError, match='another run'): learn_folder(d, tmp_path/'b', **(how | dict(seed=1)), resume=True)
     learn_folder(d, tmp_path/'b', **how, resume=True); a, b = (load_encoder(tmp_path/o/'encoder.safetensors').state_dict() for o in 'ab')
     assert all(torch.equal(a[k], b[k]) for k in a) and sorted(f.name for f in (tmp_path/'b').iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
+
+
+def test_nothing_asks_the_network(tmp_path, monkeypatch):
+    "Every command on pictures of one's own, with sockets that refuse"
+    import socket
+    def refuse(*a, **k): raise AssertionError(f'the network was asked for {a[1:]}')
+    for o in ('connect', 'connect_ex', 'sendto'): monkeypatch.setattr(socket.socket, o, refuse)
+    monkeypatch.setattr(socket, 'getaddrinfo', refuse); folder = tmp_path/'pictures'
+    for i, (x, y) in enumerate(zip((p := photo_patches(16, 60)).images, p.labels.tolist())): (folder/str(y)).mkdir(parents=True, exist_ok=True); Image.fromarray(x.permute(1, 2, 0).numpy()).save(folder/str(y)/f'{i}.png')
+    run = lambda *a: apply.main([str(o) for o in a])
+    assert run('learn', folder, '--epochs', 1, '--size', 16, '--out', tmp_path/'out', '--quiet', '--no-cache') == 0; enc = tmp_path/'out'
+    for more in (('embed', folder, enc, '--out', tmp_path/'f.npz'), ('cluster', folder, enc, '--clusters', 3), ('neighbours', folder, enc, next(folder.rglob('*.png')), '-k', 2), ('evaluate', folder, enc)): assert run(*more, '--quiet', '--no-cache') == 0, more[0]

@@ -23,8 +23,8 @@ print('fastcore', fastcore.__version__, 'modules', *mods)
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     tmp = tmp_path_factory.mktemp('wheel')
-    p = run_in(copy_project(tmp/'project'), sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', tmp/'dist')
-    assert p.returncode == 0, p.stdout[-3000:]
+    p = run_in(copy_project(tmp/'project'), sys.executable, '-m', 'build', '--no-isolation', '--outdir', tmp/'dist')     # the source distribution, and the wheel from it
+    assert p.returncode == 0 and len(list((tmp/'dist').glob('*.tar.gz'))) == 1, p.stdout[-3000:]
     whl, = (tmp/'dist').glob('*.whl')
     return whl
 
