@@ -6,9 +6,10 @@
 __all__ = ['TAPS', 'Sobel', 'AlexNet', 'alexnet', 'count_parameters', 'layer_table', 'draw_network', 'response', 'triple_order',
            'load_checkpoint']
 
-# %% ../nbs/02_alexnet.ipynb #e844197b
+# %% ../nbs/02_alexnet.ipynb #a44fabd1
 import math, warnings
 from pathlib import Path
+from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,11 +40,12 @@ class Sobel(nn.Module):
         g = (x * self.grey).sum(1, keepdim=True)
         return F.conv2d(F.pad(g, (1, 1, 1, 1), mode='replicate' if self.padding == 'replicate' else 'constant'), self.kernel)
 
-# %% ../nbs/02_alexnet.ipynb #09c72cfe
+# %% ../nbs/02_alexnet.ipynb #620be31f
 TAPS = ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7')
 
 class AlexNet(nn.Module):
     "Five convolutions and two wide linear layers with named taps (Krizhevsky et al. 2012, §3; Caron et al. 2018, §3.4 for batch norm and Sobel)"
+    conv1:nn.Sequential; conv2:nn.Sequential; conv3:nn.Sequential; conv4:nn.Sequential; conv5:nn.Sequential
     tap_names = TAPS  # what `taps` can give; tools that name a layer ask for it here
     def __init__(self,
         n_classes:int|None=1000,               # Width of the last linear layer; None: no such layer, the network ends at `fc7`
@@ -68,7 +70,7 @@ class AlexNet(nn.Module):
         self.front = Sobel(in_channels, 'zeros' if sobel == 'zeros' else 'replicate') if sobel else nn.Identity()
         c = 2 if sobel else in_channels
         for i,(w,(k,s,p)) in enumerate(zip(widths, kernels), 1):
-            layers = [nn.Conv2d(c, w, k, s, p, groups=groups if i in (2, 4, 5) else 1)]
+            layers:list[nn.Module] = [nn.Conv2d(c, w, k, s, p, groups=groups if i in (2, 4, 5) else 1)]
             if norm == 'batch': layers.append(nn.BatchNorm2d(w))
             layers.append(nn.ReLU())
             if norm == 'lrn' and i < 3: layers.append(nn.LocalResponseNorm(5, alpha=1e-4, beta=.75, k=2.))
@@ -103,7 +105,7 @@ class AlexNet(nn.Module):
     def taps(self,
         x:Tensor,         # (N, in_channels, H, W) float; H and W at least `min_size`, or less where `last` is an early layer
         last:str='fc7',   # Go no further than this layer
-    )->dict:              # tap -> output, in order
+    )->dict[str, Tensor]: # tap -> output, in order
         "The outputs of the named layers up to `last`; raises `ValueError` for a layer or an input that does not fit"
         if last not in TAPS: raise ValueError(f"last must be one of {TAPS}, got {last!r}")
         if x.ndim != 4 or x.shape[1] != self.in_channels: raise ValueError(f"x must be N×{self.in_channels}×H×W, got shape {tuple(x.shape)}")
@@ -130,8 +132,8 @@ class AlexNet(nn.Module):
         h = self.taps(x)['fc7']
         return h if self.head is None else self.head(F.relu(h))
 
-_SMALL = dict(widths=(96, 96, 128, 128, 96), kernels=((5, 2, 2),) + ((3, 1, 1),)*4, pool=(3, 2, 1), hidden=256, grid=2)
-_VARIANTS = dict(original=dict(norm='lrn'), grouped=dict(norm='lrn', groups=2), torchvision=dict(widths=(64, 192, 384, 256, 256)),
+_SMALL:dict[str, Any] = dict(widths=(96, 96, 128, 128, 96), kernels=((5, 2, 2),) + ((3, 1, 1),)*4, pool=(3, 2, 1), hidden=256, grid=2)
+_VARIANTS:dict[str, dict[str, Any]] = dict(original=dict(norm='lrn'), grouped=dict(norm='lrn', groups=2), torchvision=dict(widths=(64, 192, 384, 256, 256)),
                  deepcluster=dict(norm='batch', sobel=True), small=dict(norm='batch', **_SMALL))
 
 def alexnet(
@@ -153,11 +155,11 @@ def count_parameters(
     "Trainable parameters"
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-# %% ../nbs/02_alexnet.ipynb #8c24cee8
+# %% ../nbs/02_alexnet.ipynb #c01054d1
 def layer_table(
-    net:AlexNet,         # The network
-    size:int|tuple=224,  # Side of the input in pixels, or (height, width)
-)->list:                 # One dict a layer: layer, channels, height, width, kernel, stride, receptive_field, step, parameters, multiply_adds
+    net:AlexNet,        # The network
+    size:int|tuple=224, # Side of the input in pixels, or (height, width)
+)->list[dict]:          # One dict a layer: layer, channels, height, width, kernel, stride, receptive_field, step, parameters, multiply_adds
     """What each layer makes of an input of that size, poolings too, read from the module and computed from its arithmetic; raises `ValueError` when it is below `AlexNet.min_size`.
 
     `receptive_field` is the side, in input pixels, of what one unit can see, and `step` how far its neighbour's is shifted; a linear layer sees everything. `multiply_adds` are those
@@ -172,7 +174,7 @@ def layer_table(
         if name == 'sobel': c = 2
         if m is not None: work = h*w*m[0].weight.numel(); c = m[0].out_channels               # every weight once for each place it is laid on
         rows.append(dict(layer=name, channels=c, height=h, width=w, kernel=k, stride=s, receptive_field=field, step=jump, parameters=count_parameters(m) if m is not None else 0, multiply_adds=work))
-    for name,m in [('fc6', net.fc6[1]), ('fc7', net.fc7[1])] + ([] if net.head is None else [('classes', net.head)]):
+    for name,m in [(n, getattr(net, n)[1]) for n in ('fc6', 'fc7')] + ([] if net.head is None else [('classes', net.head)]):
         rows.append(dict(layer=name, channels=m.out_features, height=1, width=1, kernel=None, stride=None, receptive_field=None, step=None, parameters=count_parameters(m), multiply_adds=m.weight.numel()))
     return rows
 
@@ -230,7 +232,7 @@ def triple_order(
     if not total: raise ValueError("y: no triple has two of one kind and one of another")
     return wins / total
 
-# %% ../nbs/02_alexnet.ipynb #bdacb4dd
+# %% ../nbs/02_alexnet.ipynb #2beed841
 def _layout(convs, norms, head):
     "A file's key -> the key here"
     at = {f'features.{i}': f'conv{n}.0' for n,i in enumerate(convs, 1)} | {'classifier.1': 'fc6.1', 'classifier.4': 'fc7.1'} | {head: 'head'}
@@ -296,7 +298,7 @@ def _fitting(shapes, layout, path):
     return alexnet(best[2], n, seed=0, **kw)
 
 def load_checkpoint(
-    path,                  # torch file (old or new format; a state dict, or a dict with 'state_dict') or safetensors
+    path:str|Path,         # torch file (old or new format; a state dict, or a dict with 'state_dict') or safetensors
     net:AlexNet|None=None, # Gets the weights, in place; None: the variant that fits the file is built
     strict:bool=True,      # False: keys that are missing or unexpected are a warning, not an error
 )->AlexNet:                # In evaluation mode; its `checkpoint_` says what was read: layout, missing, unexpected, left_out, and epoch, arch or metadata where the file has them

@@ -43,7 +43,7 @@ def _below_chord(ks, J):
     v = (J - J[-1])/(J[0] - J[-1]) if J[0] != J[-1] else 1 - u
     return (1 - u - v)/2**.5
 
-# %% ../nbs/01b_choose_k.ipynb #daa1520e
+# %% ../nbs/01b_choose_k.ipynb #7dba185f
 def _seed(random_state):
     "A whole number to derive all randomness from: `random_state` itself, or one drawn from it"
     if random_state is None: return int(np.random.SeedSequence().generate_state(1)[0])
@@ -71,12 +71,12 @@ def _silhouette(W, models, sample_size, seed):
     return rows
 
 def silhouette(
-    X,                  # Points, n×d, array or tensor of finite numbers
-    ks,                 # Numbers of clusters to try, whole numbers in rising order, at most n-1
-    n_init=3,           # Starts of each K-means
-    sample_size=2000,   # Points scored at most, a random sample of all
-    random_state=None,  # None, a whole number or a CPU torch.Generator
-)->list:                # One dict a k: k, and silhouette, the mean in -1…1 (None for k=1, where there is no other cluster)
+    X,                 # Points, n×d, array or tensor of finite numbers
+    ks,                # Numbers of clusters to try, whole numbers in rising order, at most n-1
+    n_init=3,          # Starts of each K-means
+    sample_size=2000,  # Points scored at most, a random sample of all
+    random_state=None, # None, a whole number or a CPU torch.Generator
+)->list[dict]:         # One dict a k: k, and silhouette, the mean in -1…1 (None for k=1, where there is no other cluster)
     "Mean silhouette of the K-means clusters, for every k (Rousseeuw 1987); raises `ValueError` where k, X or the sample do not allow one"
     W = _enter(X)[0]; ks = _rising(ks); _at_most(ks, len(W)-1, f'the silhouette of {len(W)} points needs two points in some cluster')
     n_init,sample_size,seed = _whole(n_init, 'n_init'), _whole(sample_size, 'sample_size', 3), _seed(random_state)
@@ -107,7 +107,7 @@ def uniform_reference(
     Z = _reference_draw(box, len(W), np.random.default_rng([_seed(random_state), 1, 0]))
     return Z if isinstance(X, Tensor) else Z.numpy()
 
-# %% ../nbs/01b_choose_k.ipynb #6278db60
+# %% ../nbs/01b_choose_k.ipynb #31a5f23d
 def _gap(W, models, n_refs, reference, n_init, seed):
     box = _reference_box(W, reference)
     L = []
@@ -123,13 +123,13 @@ def _check_distinct(W, ks):
     _at_most(ks, len(np.unique(W.cpu().numpy(), axis=0)) - 1, 'the gap needs fewer clusters than X has distinct rows, or log W is minus infinity')
 
 def gap_statistic(
-    X,                  # Points, n×d, array or tensor of finite numbers
-    ks,                 # Numbers of clusters to try, whole numbers in rising order, fewer than X has distinct rows
-    n_refs=10,          # B, the number of reference sets
-    reference='pca',    # 'pca': reference points from a box along the principal axes; 'box': along the features
-    n_init=3,           # Starts of each K-means, on the points and on the references alike
-    random_state=None,  # None, a whole number or a CPU torch.Generator
-)->list:                # One dict a k: k, log_w, ref_log_w (its mean over the references), gap, s
+    X,                 # Points, n×d, array or tensor of finite numbers
+    ks,                # Numbers of clusters to try, whole numbers in rising order, fewer than X has distinct rows
+    n_refs=10,         # B, the number of reference sets
+    reference='pca',   # 'pca': reference points from a box along the principal axes; 'box': along the features
+    n_init=3,          # Starts of each K-means, on the points and on the references alike
+    random_state=None, # None, a whole number or a CPU torch.Generator
+)->list[dict]:         # One dict a k: k, log_w, ref_log_w (its mean over the references), gap, s
     "Gap statistic of the K-means clusters, for every k (Tibshirani, Walther & Hastie 2001); raises `ValueError` for too many clusters or an unknown reference"
     W = _enter(X)[0]; ks = _rising(ks); _check_distinct(W, ks)
     n_refs,n_init,seed = _whole(n_refs, 'n_refs', 2), _whole(n_init, 'n_init'), _seed(random_state)
@@ -137,14 +137,14 @@ def gap_statistic(
     return _gap(W, _fits(X, ks, n_init, seed), n_refs, reference, n_init, seed)
 
 def gap_rule(
-    rows,  # List of dicts with k, gap and s, as gap_statistic returns them
-):         # The smallest k with Gap(k) ≥ Gap(next k) - s(next k); None if there is none
+    rows,    # List of dicts with k, gap and s, as gap_statistic returns them
+)->int|None: # The smallest k with Gap(k) ≥ Gap(next k) - s(next k); None if there is none
     "The paper's choice: the first k after which the gap does not widen by more than its error"
     rows = list(rows)
     if len(rows) < 2: raise ValueError(f"rows must hold at least 2 ks to compare, got {len(rows)}")
     return next((r['k'] for r,nxt in zip(rows, rows[1:]) if r['gap'] >= nxt['gap'] - nxt['s']), None)
 
-# %% ../nbs/01b_choose_k.ipynb #7aaf183b
+# %% ../nbs/01b_choose_k.ipynb #f5c15485
 def _stability(W, ks, n_pairs, n_init, seed):
     half, rows = len(W)//2, []
     splits = [np.random.default_rng([seed, 2, p]).permutation(len(W))[:2*half].reshape(2, half) for p in range(n_pairs)]   # the same halves for every k
@@ -157,17 +157,17 @@ def _stability(W, ks, n_pairs, n_init, seed):
 def _check_halves(W, ks): _at_most(ks, len(W)//2, f'stability fits halves of {len(W)//2} points')
 
 def stability(
-    X,                  # Points, n×d, array or tensor of finite numbers
-    ks,                 # Numbers of clusters to try, whole numbers in rising order, at most n/2
-    n_pairs=10,         # Random halvings of the points
-    n_init=3,           # Starts of each K-means
-    random_state=None,  # None, a whole number or a CPU torch.Generator
-)->list:                # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
+    X,                 # Points, n×d, array or tensor of finite numbers
+    ks,                # Numbers of clusters to try, whole numbers in rising order, at most n/2
+    n_pairs=10,        # Random halvings of the points
+    n_init=3,          # Starts of each K-means
+    random_state=None, # None, a whole number or a CPU torch.Generator
+)->list[dict]:         # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
     "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004)"
     W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, ks)
     return _stability(W, ks, _whole(n_pairs, 'n_pairs'), _whole(n_init, 'n_init'), _seed(random_state))
 
-# %% ../nbs/01b_choose_k.ipynb #aab27374
+# %% ../nbs/01b_choose_k.ipynb #eb76d151
 def _highest(rows, key, last=False):
     "The k with the highest `key`; of equals the first, or the last"
     rows = [r for r in rows if r[key] is not None]
@@ -176,9 +176,9 @@ def _highest(rows, key, last=False):
 class KChoice:
     "What `choose_k` found: the measures of every k, and the k that each method picks"
     def __init__(self,
-        rows,    # List of dicts, one a k: k, inertia and the columns of the methods that ran
-        picks,   # Dict method → k, in the order asked for; None where a method names none
-        models,  # Dict k → KMeans, fitted on all points
+        rows:list[dict],           # One dict a k: k, inertia and the columns of the methods that ran
+        picks:dict[str, int|None], # Method → k, in the order asked for; None where a method names none
+        models:dict[int, KMeans],  # k → KMeans, fitted on all points
     ):
         "Made by `choose_k`"
         self.rows, self.picks, self.models = rows, picks, models
@@ -230,7 +230,7 @@ def choose_k(
     if 'stability' in methods: _check_halves(W, ks)
     models = _fits(X, ks, n_init, seed)
     rows = [dict(k=k, inertia=m.inertia_) for k,m in models.items()]
-    picks = {}
+    picks:dict[str, int|None] = {}
     for m in methods:
         if m == 'elbow': picks[m] = elbow(ks, [r['inertia'] for r in rows]); continue
         if m == 'gap':          got = _gap(W, models, n_refs, reference, n_init, seed); picks[m] = gap_rule(got); got = [dict(gap=r['gap'], gap_s=r['s']) for r in got]

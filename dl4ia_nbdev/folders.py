@@ -13,22 +13,22 @@ from pathlib import Path
 import numpy as np
 from .data import IMAGE_SUFFIXES, _atomic, _check_n, _check_reading, _decode, cache_dir
 
-# %% ../nbs/00d_folders.ipynb #97ee2a63
+# %% ../nbs/00d_folders.ipynb #da25d888
 def scan_folder(
-    path,       # A folder
-)->tuple:       # ([(name below the folder, bytes, time of the last change in ns)], sorted; [(name, reason)] of what could not be looked into)
+    path:str|Path, # A folder
+)->tuple[list[tuple[str, int, int]], list[tuple[str, str]]]: # ([(name below the folder, bytes, time of the last change in ns)], sorted; [(name, reason)] of what could not be looked into)
     "All image files below a folder, by their endings; raises `FileNotFoundError` or `NotADirectoryError` for what is no folder"
     path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"path: there is no folder {path}")
     if not path.is_dir(): raise NotADirectoryError(f"path must be a folder, got the file {path}")
-    files, problems, seen, todo = [], [], set(), [('', str(path))]
+    files:list[tuple[str, int, int]] = []; problems:list[tuple[str, str]] = []; seen, todo = set(), [('', str(path))]
     while todo:
         name,d = todo.pop()
         try:
             st = os.stat(d)
             if (st.st_dev, st.st_ino) in seen: continue
             seen.add((st.st_dev, st.st_ino)); entries = list(os.scandir(d))
-        except OSError as e: problems.append((name or '.', f'folder: {e.strerror or e}')); continue
+        except OSError as err: problems.append((name or '.', f'folder: {err.strerror or err}')); continue
         for e in entries:
             if e.name.startswith('.') or e.name == '__MACOSX': continue
             n = f'{name}/{e.name}' if name else e.name
@@ -42,7 +42,7 @@ def scan_folder(
                 if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES or e.is_symlink(): problems.append((n, f"{'link to nothing' if e.is_symlink() else err.strerror or err}"))
     return sorted(files, key=lambda f: f[0].split('/')), sorted(problems)
 
-# %% ../nbs/00d_folders.ipynb #7b1b517c
+# %% ../nbs/00d_folders.ipynb #93a5f7ba
 def _digest(a): return hashlib.blake2b(a.data, digest_size=16).digest()
 
 class _Store:
@@ -78,6 +78,7 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
     _check_reading(size, channels)
     if workers is not None: _check_n(workers, 'workers')
     path = Path(path).expanduser(); files, skipped = scan_folder(path)
+    refuse = lambda name, why: ValueError(f"path: {path/name} is not an image that can be read ({why}); pass on_error='skip' to leave it out")
     if skipped and on_error == 'raise': raise ValueError(f"path: {path/skipped[0][0]} cannot be read ({skipped[0][1]}); pass on_error='skip' to leave it out")
     if not files: raise ValueError(f"path: no image (*{', *'.join(sorted(IMAGE_SUFFIXES))}) in or below {path}" + (f"; {len(skipped)} entries could not be looked into, the first: {skipped[0]}" if skipped else ''))
     tops = [f[0].split('/')[0] if '/' in f[0] else None for f in files]
@@ -102,11 +103,11 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
                     if a is not None and shape is None: shape = a.shape; pixels = store.begin(shape, len(files)) if store else np.empty((len(files), *shape), np.uint8)
                     if a is not None and a.shape != shape: raise ValueError(f"size: images differ in size ({path/files[i][0]} is {tuple(a.shape)}, the first is {tuple(shape)}); give size=...")
                     if a is None:
-                        if on_error == 'raise': raise ValueError(f"path: {path/files[i][0]} is not an image that can be read ({why}); pass on_error='skip' to leave it out")
+                        if on_error == 'raise': raise refuse(files[i][0], why)
                         rows.append(-1); digests.append(bytes(16)); reasons[files[i][0]] = why
                     else: pixels[n] = a; rows.append(n); digests.append(_digest(pixels[n])); n += 1
         if shape is not None: pixels = store.finish(files, rows, digests, reasons, n, shape) if store else pixels[:n]
-    if reasons and on_error == 'raise': name = next(iter(reasons)); raise ValueError(f"path: {path/name} is not an image that can be read ({reasons[name]}); pass on_error='skip' to leave it out")
+    if reasons and on_error == 'raise': raise refuse(*next(iter(reasons.items())))
     skipped = sorted(skipped + list(reasons.items()))
     if not n: raise ValueError(f"path: none of the {len(files)} files below {path} can be read as an image; the first: {files[0][0]} ({reasons[files[0][0]]})")
     if skipped: warnings.warn(f"{len(skipped)} of {len(files) + len(skipped) - len(reasons)} files could not be read and were left out; see .skipped", stacklevel=3)

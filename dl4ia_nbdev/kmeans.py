@@ -394,10 +394,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     @torch.no_grad()
     def fit(self,
-        X,                   # Points, n×d: array or tensor of finite numbers; or batches of them (a list, a loader, a function that returns an iterator); or an `ImageSet`
-        y=None,              # Ignored, for scikit-learn's pipelines
-        sample_weight=None,  # Weight of each point, (n,) of at least 0; None: all 1
-    ):                       # self
+        X,                  # Points, n×d: array or tensor of finite numbers; or batches of them (a list, a loader, a function that returns an iterator); or an `ImageSet`
+        y=None,             # Ignored, for scikit-learn's pipelines
+        sample_weight=None, # Weight of each point, (n,) of at least 0; None: all 1
+    )->'KMeans':            # self
         """Find the centres of `X`.
 
         Sets `cluster_centers_` (k,d), `labels_` (n,) int64, `inertia_` (the weighted sum of squared distances, a float), `n_iter_` and `history_`. Raises `ValueError` for NaN or infinity
@@ -408,11 +408,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         w, g, given = _weights(sample_weight, pts.n, pts.device), _generator(self.random_state), self._given(pts)
         pts.asked = self.screen
         spread = pts.spread if w is None else float(pts.sq.dot(w))          # Σ w‖x-μ‖²
-        best = None
+        best:tuple|None = None
         for _ in range(1 if given is not None else self.n_init):
             C,labels,sums,hist,trace = self._run(pts, self._start(pts, g, w) if given is None else given, w, g, spread)
             inertia = self._inertia(pts, C, pts.assign(C, labels)[0], w) if self.n_init > 1 and given is None else 0.
             if best is None or inertia < best[0]: best = inertia,C,labels,sums,hist,trace
+        assert best is not None
         _,C,labels,sums,self.history_,trace = best
         self._finish(pts, C, labels, w, None if pts.stream else sums, spread)
         self.n_iter_ = len(self.history_)
@@ -504,7 +505,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts,C = self._seen(X)
         return -self._inertia(pts, C, pts.assign(C)[0], _weights(sample_weight, pts.n, pts.device))/pts.scale**2
 
-# %% ../nbs/01_kmeans.ipynb #a66009cc
+# %% ../nbs/01_kmeans.ipynb #d9d58beb
 class MiniBatchKMeans(KMeans):
     "K-means that moves its centres after every batch of points (Sculley 2010): for many points, or points that keep coming"
     def __init__(self,
@@ -565,10 +566,10 @@ class MiniBatchKMeans(KMeans):
 
     @torch.no_grad()
     def fit(self,
-        X,                   # Points, n×d: array or tensor; or batches of them (a list, a loader, a function that returns an iterator); or an `ImageSet`
-        y=None,              # Ignored
-        sample_weight=None,  # Weight of each point, (n,) of at least 0; None: all 1
-    ):                       # self
+        X,                  # Points, n×d: array or tensor; or batches of them (a list, a loader, a function that returns an iterator); or an `ImageSet`
+        y=None,             # Ignored
+        sample_weight=None, # Weight of each point, (n,) of at least 0; None: all 1
+    )->'MiniBatchKMeans':   # self
         """Find the centres of `X` by mini-batches; labels and inertia are those of all points and the final centres.
 
         `history_` has one record a pass; its inertia is summed over the batches while the centres move. Raises what `KMeans.fit` raises."""
@@ -603,10 +604,10 @@ class MiniBatchKMeans(KMeans):
 
     @torch.no_grad()
     def partial_fit(self,
-        X,                   # One batch of points, m×d; the first must have at least k
-        y=None,              # Ignored
-        sample_weight=None,  # Weight of each point, (m,) of at least 0; None: all 1
-    ):                       # self
+        X,                  # One batch of points, m×d; the first must have at least k
+        y=None,             # Ignored
+        sample_weight=None, # Weight of each point, (m,) of at least 0; None: all 1
+    )->'MiniBatchKMeans':   # self
         """Move the centres by one batch: every centre becomes the mean of all points it has been given so far.
 
         The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen."""
@@ -614,8 +615,8 @@ class MiniBatchKMeans(KMeans):
         first = not hasattr(self, '_exact')
         pts = self._points(X, reset=first)
         if pts.stream: raise TypeError("X must be one batch of points: call partial_fit once for each")
-        w, g = _weights(sample_weight, pts.n, pts.device), self._rng if hasattr(self, '_rng') else _generator(self.random_state)
-        self._rng = g
+        w = _weights(sample_weight, pts.n, pts.device)
+        self._rng = g = getattr(self, '_rng', None) or _generator(self.random_state)
         if first:
             _check_k(self.n_clusters, pts.n, 'n_clusters')
             C, N, self.n_steps_, self.n_iter_, self.history_ = self._begin(pts, g, w).clone(), torch.zeros(self.n_clusters, dtype=torch.float64, device=pts.device), 0, 0, []

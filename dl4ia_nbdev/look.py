@@ -5,28 +5,29 @@
 # %% auto #0
 __all__ = ['plot_confusion', 'show_cases', 'map_2d', 'plot_map', 'plot_spectrum', 'plot_similarities']
 
-# %% ../nbs/02c_judges.ipynb #f382e106
+# %% ../nbs/02c_judges.ipynb #6258cbda
 import torch
 import torch.nn.functional as F
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from torch import Tensor
 from .data import ImageSet
 from .evaluate import _directions, _features, _numbers, knn_predict, nearest, rankme
-from .plot import palette, show_neighbours
+from .plot import _axes, palette, show_neighbours
 
-# %% ../nbs/02c_judges.ipynb #92c80bd4
+# %% ../nbs/02c_judges.ipynb #1ccd0c26
 def plot_confusion(
-    y_true,             # (n,) integer labels
-    y_pred,             # (n,) integer answers
-    class_names=None,   # Names of the classes
-    ax=None,            # Axes to draw into, or None for a new figure
-    title=None,         # Text above
-):                      # The axes
+    y_true,              # (n,) integer labels
+    y_pred,              # (n,) integer answers
+    class_names=None,    # Names of the classes
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above
+)->Axes:                 # The axes
     "How often each class was taken for each, in percent of its images: a row a class; raises `ValueError` for lengths that differ"
     t,p = (torch.as_tensor(o).cpu().long() for o in (y_true, y_pred))
     if t.ndim != 1 or t.shape != p.shape: raise ValueError(f"y_true and y_pred must be 1-d and of one length, got shapes {tuple(t.shape)} and {tuple(p.shape)}")
     c = max(int(max(t.max(), p.max())) + 1, len(class_names or ())); M = torch.bincount(t*c + p, minlength=c*c).view(c, c).double(); share = (100*M/M.sum(1, keepdim=True).clamp_min(1)).numpy()
-    ax = plt.subplots(figsize=(.45*c + 2, .4*c + 1.2))[1] if ax is None else ax
+    ax = _axes(ax, (.45*c + 2, .4*c + 1.2))
     ax.imshow(share, cmap='Blues', vmin=0, vmax=100); names = class_names or list(range(c))
     if c <= 20:
         for i in range(c):
@@ -73,27 +74,27 @@ def map_2d(
     return torch.from_numpy(TSNE(2, perplexity=min(perplexity, (len(x) - 1)/3), init='pca', random_state=seed).fit_transform(pcs[:, :50].numpy())).float()
 
 def plot_map(
-    H,                       # (n, d) features
-    labels,                  # (n,) integer labels: colours
-    class_names=None,        # Names for the legend
-    method:str='pca',        # As in `map_2d`
-    seed:int=0,              # As in `map_2d`
-    ax=None,                 # Axes to draw into, or None for a new figure
-    title=None,              # Text above
-):                           # The axes
+    H,                   # (n, d) features
+    labels,              # (n,) integer labels: colours
+    class_names=None,    # Names for the legend
+    method:str='pca',    # As in `map_2d`
+    seed:int=0,          # As in `map_2d`
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above
+)->Axes:                 # The axes
     "Features on a plane, a colour (and from the ninth on a marker) a class"
-    _,y = _features(H, labels, ('H', 'labels')); xy = map_2d(H, method, seed=seed); y = y.cpu(); ax = plt.subplots(figsize=(5, 4))[1] if ax is None else ax
-    for c in y.unique().tolist(): ax.scatter(*xy[y == c].T, s=9, alpha=.8, color=palette[c % 8], marker='ovs^'[c//8 % 4], linewidths=0, label=class_names[c] if class_names else c)
+    _,y = _features(H, labels, ('H', 'labels')); xy = map_2d(H, method, seed=seed); y = y.cpu(); ax = _axes(ax, (5, 4))
+    for c in y.unique().tolist(): ax.scatter(xy[y == c, 0], xy[y == c, 1], s=9, alpha=.8, color=palette[c % 8], marker='ovs^'[c//8 % 4], linewidths=0, label=class_names[c] if class_names else c)
     ax.set_xticks([]); ax.set_yticks([])
     if title: ax.set_title(title)
     return ax
 
 def plot_spectrum(
-    named:dict,         # name -> (n, d) features
-    ax=None,            # Axes to draw into, or None for a new figure
-):                      # The axes
+    named:dict[str, Tensor], # name -> (n, d) features
+    ax:Axes|None=None,       # Axes to draw into, or None for a new figure
+)->Axes:                     # The axes
     "Singular values of centred features, as shares of their sum, on logarithmic axes, with the effective rank in the legend: a cliff is a collapse into few directions"
-    ax = plt.subplots(figsize=(5, 3))[1] if ax is None else ax
+    ax = _axes(ax, (5, 3))
     for i,(name,H) in enumerate(named.items()):
         x = _numbers(H, name).float().cpu(); s = torch.linalg.svdvals(x - x.mean(0)).double(); s = s/s.sum().clamp_min(1e-300)
         ax.loglog(torch.arange(1, len(s) + 1), s.clamp_min(1e-9), color=palette[i % 8], ls=('-', '--', ':')[i//8 % 3], label=f'{name} (RankMe {rankme(x):.0f})')
@@ -101,13 +102,13 @@ def plot_spectrum(
     return ax
 
 def plot_similarities(
-    H,                  # (n, d) features
-    labels=None,        # (n,) integer labels: positives are pairs of one class; None with `partners`
-    partners=None,      # (n, d) features of other views: positives are row i of both
-    most:int=1000,      # Rows that are compared with each other, evenly spaced
-    ax=None,            # Axes to draw into, or None for a new figure
-    title=None,         # Text above; the area under the ROC curve is added
-):                      # The axes
+    H,                   # (n, d) features
+    labels=None,         # (n,) integer labels: positives are pairs of one class; None with `partners`
+    partners=None,       # (n, d) features of other views: positives are row i of both
+    most:int=1000,       # Rows that are compared with each other, evenly spaced
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above; the area under the ROC curve is added
+)->Axes:                 # The axes
     "Histograms of the cosine similarity of positives and of negatives, after centring, and how often a positive is the more similar one (area under the ROC curve); raises `ValueError` unless labels or partners are given, and for sets without positives or negatives"
     if (labels is None) == (partners is None): raise ValueError("labels or partners: exactly one of the two is wanted")
     x = _numbers(H, 'H').float().cpu(); i = torch.linspace(0, len(x) - 1, min(most, len(x))).long(); a = _directions(x[i], x.mean(0))
@@ -118,8 +119,8 @@ def plot_similarities(
         b,same,keep = _directions(z[i], z.mean(0)), torch.eye(len(a)).bool(), torch.ones(len(a), len(a)).bool()
     S = a @ b.T; pos,neg = S[keep & same], S[keep & ~same]
     if not len(pos) or not len(neg): raise ValueError(f"{'labels' if labels is not None else 'partners'}: there are {len(pos)} pairs that belong together and {len(neg)} that do not; both kinds are wanted")
-    below = torch.searchsorted(neg.sort().values, pos.contiguous()); upto = torch.searchsorted(neg.sort().values, pos.contiguous(), right=True); auc = ((below + upto).double()/2/len(neg)).mean().item()
-    ax = plt.subplots(figsize=(4, 2.6))[1] if ax is None else ax
+    others = neg.sort().values; below,upto = (torch.searchsorted(others, pos, right=r) for r in (False, True)); auc = ((below + upto).double()/2/len(neg)).mean().item()
+    ax = _axes(ax, (4, 2.6))
     for v,c,name in ((neg, palette[5], 'others'), (pos, palette[0], 'one class' if labels is not None else 'one image')): ax.hist(v.numpy(), bins=60, range=(-1, 1), density=True, color=c, alpha=.55, label=name)
     ax.set_yticks([]); ax.set_xlabel('cosine similarity'); ax.set_title(f"{title + ': ' if title else ''}{auc:.2f}"); ax.legend(frameon=False, fontsize=9)
     return ax

@@ -6,11 +6,12 @@
 __all__ = ['Player', 'play_kmeans', 'drag_kmeans', 'play_maps', 'play_maximise', 'play_views', 'play_nt_xent', 'play_shared',
            'play_neighbours']
 
-# %% ../nbs/09a_play.ipynb #1e75a839
+# %% ../nbs/09a_play.ipynb #91a2d49c
 import math
 import torch
 import matplotlib.pyplot as plt
 from torch import nn
+from .alexnet import AlexNet
 from .data import ImageSet
 from .deepvis import Channel, layers_of, look, maximise
 from .evaluate import nearest
@@ -72,7 +73,7 @@ class Player:
         for h in self.handles.values(): h.observe(show, 'value')
         show(); return w.VBox([w.HBox(list(self.handles.values()), layout=w.Layout(flex_flow='row wrap')), self.picture])
 
-# %% ../nbs/09a_play.ipynb #d0fbe6b2
+# %% ../nbs/09a_play.ipynb #1359ec60
 def play_kmeans(
     X=None,            # (n, 2) points; None: seven groups
     most:int=12,       # Iterations at most
@@ -103,12 +104,12 @@ def drag_kmeans(
         if e.inaxes is ax: held[:] = [int((C - torch.tensor([e.xdata, e.ydata])).norm(dim=1).argmin())]
     def move(e):
         if held and e.inaxes is ax: C[held[0]] = torch.tensor([e.xdata, e.ydata], dtype=torch.float32); show()
-    for name,f in (('button_press_event', press), ('motion_notify_event', move), ('button_release_event', lambda e: held.clear())): fig.canvas.mpl_connect(name, f)
+    c = fig.canvas; c.mpl_connect('button_press_event', press); c.mpl_connect('motion_notify_event', move); c.mpl_connect('button_release_event', lambda e: held.clear())
     show(); return fig, ax
 
-# %% ../nbs/09a_play.ipynb #2312101b
+# %% ../nbs/09a_play.ipynb #b9d21fb8
 def play_maps(
-    net:nn.Module,         # An AlexNet, or anything with `taps` and `tap_names`
+    net:AlexNet,           # Or anything else with `taps` and `tap_names`
     images:ImageSet,       # Pictures to choose from
 )->Player:
     "Feature maps: `layer`, `filter`, `picture`; for the first layer the filter itself beside them"

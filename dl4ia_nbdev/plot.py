@@ -6,11 +6,14 @@
 __all__ = ['palette', 'set_style', 'show_image', 'show_grid', 'show_filters', 'show_feature_maps', 'show_neighbours',
            'plot_curves', 'plot_clusters', 'plot_bars', 'show_strip', 'Film', 'figure_png']
 
-# %% ../nbs/00a_plot.ipynb #37d1d185
+# %% ../nbs/00a_plot.ipynb #4d2576fb
 import base64, hashlib, io, json
+from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
+from torch import Tensor
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Rectangle
 from .data import photo
@@ -72,13 +75,13 @@ def _axes(ax, figsize):
     "`ax`, or the axes of a new figure"
     return plt.subplots(figsize=figsize)[1] if ax is None else ax
 
-# %% ../nbs/00a_plot.ipynb #fd2a1a6a
+# %% ../nbs/00a_plot.ipynb #8ead8986
 def show_image(
-    image,         # C×H×W with C = 1, 2 or 3; uint8 (0..255) or float (0..1); or the title of a photograph, 'chelsea' say
-    ax=None,       # Axes to draw into, or None for a new figure
-    title=None,    # Text above the image
-    scale='none',  # 'none' takes values as they are, 'each' stretches them to 0..1
-):                 # The axes
+    image:Tensor|np.ndarray|str, # C×H×W with C = 1, 2 or 3; uint8 (0..255) or float (0..1); or the title of a photograph, 'chelsea' say
+    ax:Axes|None=None,           # Axes to draw into, or None for a new figure
+    title:str|None=None,         # Text above the image
+    scale:str='none',            # 'none' takes values as they are, 'each' stretches them to 0..1
+)->Axes:                         # The axes
     "Draw one `image`, without ticks; photographs can be asked for by title"
     if isinstance(image, str): image = photo(image)
     x = _rescale(_images(image, 'image', 3), scale, 'image')[0].transpose(1,2,0)
@@ -89,7 +92,7 @@ def show_image(
     if title is not None: ax.set_title(title)
     return ax
 
-# %% ../nbs/00a_plot.ipynb #9fcbbdb2
+# %% ../nbs/00a_plot.ipynb #24773e2c
 def _mosaic(tiles, ncol, pad, top=0, fill=1.):
     "N×H×W×C tiles in one array, `pad` pixels apart, `top` more above every row; and the (left, top) pixel of every tile"
     n,h,w,c = tiles.shape
@@ -122,27 +125,27 @@ def _draw_tiles(tiles, ncol, pad, titles, ax, title, figsize=None, fill=1., tile
     return ax
 
 def show_grid(
-    images,        # N×C×H×W with C = 1, 2 or 3, or a list of C×H×W of one size; uint8 (0..255) or float (0..1)
-    ncol=8,        # Images a row
-    scale='none',  # 'none': values as they are; 'each': every image stretched to 0..1; 'all': one range for all
-    pad=1,         # Pixels between images
-    titles=None,   # N short texts, one above each image
-    ax=None,       # Axes to draw into, or None for a new figure
-    title=None,    # Text above the whole grid
-    figsize=None,  # Inches, for a new figure
-):                 # The axes
+    images,              # N×C×H×W with C = 1, 2 or 3, or a list of C×H×W of one size; uint8 (0..255) or float (0..1)
+    ncol:int=8,          # Images a row
+    scale:str='none',    # 'none': values as they are; 'each': every image stretched to 0..1; 'all': one range for all
+    pad:int=1,           # Pixels between images
+    titles=None,         # N short texts, one above each image
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above the whole grid
+    figsize=None,        # Inches, for a new figure
+)->Axes:                 # The axes
     "Draw N small `images` as one mosaic"
     x = _rescale(_images(images), scale, 'images').transpose(0,2,3,1)
     return _draw_tiles(x, ncol, pad, titles, ax, title, figsize, cmap='gray', vmin=0, vmax=1)
 
-# %% ../nbs/00a_plot.ipynb #d546f630
+# %% ../nbs/00a_plot.ipynb #591ef132
 def show_filters(
-    weight,        # O×C×h×w with C = 1, 2 or 3, or a module with such a .weight
-    ncol=12,       # Filters a row
-    scale='each',  # 'each': divided by its own largest |weight|; 'all': by the largest of all; 'none': values already in 0..1
-    ax=None,       # Axes to draw into, or None for a new figure
-    title=None,    # Text above the filters
-):                 # The axes
+    weight,              # O×C×h×w with C = 1, 2 or 3, or a module with such a .weight
+    ncol:int=12,         # Filters a row
+    scale:str='each',    # 'each': divided by its own largest |weight|; 'all': by the largest of all; 'none': values already in 0..1
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above the filters
+)->Axes:                 # The axes
     "Draw convolution filters, middle grey for zero; the two channels of a filter behind Sobel stand side by side"
     w = _array(getattr(weight, 'weight', weight), 'weight', 4, 'O×C×h×w')
     c = w.shape[1]
@@ -154,15 +157,15 @@ def show_filters(
     if c == 2: w = np.concatenate([w[:,:1], w[:,1:]], axis=3)
     return _draw_tiles(w.transpose(0,2,3,1), ncol, 1, None, ax, title, tile_size=.7 if c != 2 else 1.2, cmap='gray', vmin=0, vmax=1)
 
-# %% ../nbs/00a_plot.ipynb #233ad576
+# %% ../nbs/00a_plot.ipynb #de7b1c15
 def show_feature_maps(
-    maps,           # C×H×W, float: the maps of one image
-    n=24,           # Maps to draw, at most
-    ncol=8,         # Maps a row
-    order='index',  # 'index': the first n; 'response': the n with the largest sum, largest first
-    ax=None,        # Axes to draw into, or None for a new figure
-    title=None,     # Text above the maps
-):                  # The axes
+    maps,                # C×H×W, float: the maps of one image
+    n:int=24,            # Maps to draw, at most
+    ncol:int=8,          # Maps a row
+    order:str='index',   # 'index': the first n; 'response': the n with the largest sum, largest first
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above the maps
+)->Axes:                 # The axes
     "Draw feature maps on one common colour scale, each under the number of its filter"
     if order not in ('index','response'): raise ValueError(f"order must be 'index' or 'response', got {order!r}")
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
@@ -174,15 +177,15 @@ def show_feature_maps(
     else:      kw = dict(cmap=plt.get_cmap('viridis').with_extremes(bad='white'), vmin=0, vmax=hi or 1)
     return _draw_tiles(m[...,None], ncol, max(1, m.shape[2]//20), which, ax, title, fill=np.nan, tile_size=1.1, **kw)
 
-# %% ../nbs/00a_plot.ipynb #cab6d482
+# %% ../nbs/00a_plot.ipynb #7262cb59
 def show_neighbours(
-    queries,       # N×C×H×W, C = 1, 2 or 3; uint8 (0..255) or float (0..1)
-    neighbours,    # N×k×C×H×W, of the same image size, nearest first
-    titles=None,   # N texts, one left of each row
-    correct=None,  # N×k booleans: is this neighbour a right one?
-    ax=None,       # Axes to draw into, or None for a new figure
-    title=None,    # Text above everything
-):                 # The axes
+    queries,             # N×C×H×W, C = 1, 2 or 3; uint8 (0..255) or float (0..1)
+    neighbours,          # N×k×C×H×W, of the same image size, nearest first
+    titles=None,         # N texts, one left of each row
+    correct=None,        # N×k booleans: is this neighbour a right one?
+    ax:Axes|None=None,   # Axes to draw into, or None for a new figure
+    title:str|None=None, # Text above everything
+)->Axes:                 # The axes
     "Draw a row a query: the query, a gap, its neighbours, framed when `correct` is given"
     q = _array(queries, 'queries', 4, 'N×C×H×W'); nb = _array(neighbours, 'neighbours', 5, 'N×k×C×H×W')
     n,k = nb.shape[:2]
@@ -212,17 +215,17 @@ def show_neighbours(
     if title is not None: ax.set_title(title)
     return ax
 
-# %% ../nbs/00a_plot.ipynb #ef330078
+# %% ../nbs/00a_plot.ipynb #edc072a8
 def _is_number(v): return isinstance(v, (int,float,np.integer,np.floating)) and not isinstance(v, bool)
 
 def plot_curves(
-    history,      # List of dicts, one an epoch or iteration
-    keys=None,    # Names of the numbers to draw: a text or a list; None draws every number but `x`
-    x='epoch',    # Name of the number along the horizontal axis
-    ax=None,      # Axes to draw into, or None for a new figure
-    title=None,   # Text above the plot
-    ylabel=None,  # Text beside the vertical axis; None writes the key when there is only one
-):                # The axes
+    history:Iterable[dict],           # Dicts, one an epoch or iteration
+    keys:str|Sequence[str]|None=None, # Names of the numbers to draw: a text or a list; None draws every number but `x`
+    x:str='epoch',                    # Name of the number along the horizontal axis
+    ax:Axes|None=None,                # Axes to draw into, or None for a new figure
+    title:str|None=None,              # Text above the plot
+    ylabel:str|None=None,             # Text beside the vertical axis; None writes the key when there is only one
+)->Axes:                              # The axes
     "Draw one line a key of `history`; records where the key is missing, None or NaN are skipped"
     history = list(history)
     if not history: raise ValueError("history must hold at least one record, got an empty list")
@@ -243,16 +246,16 @@ def plot_curves(
     if title is not None: ax.set_title(title)
     return ax
 
-# %% ../nbs/00a_plot.ipynb #307c4828
+# %% ../nbs/00a_plot.ipynb #40c91eca
 def plot_clusters(
-    X,              # n×2 points
-    labels=None,    # n whole numbers, the cluster of each point; negative is drawn grey; None draws all grey
-    centers=None,   # k×2 centres, drawn as crosses
-    ax=None,        # Axes to draw into (cleared first), or None for a new figure
-    title=None,     # Text above the plot
-    voronoi=False,  # Tint the plane by nearest centre?
-    lim=None,       # (xmin, xmax, ymin, ymax) to show; None fits the points
-):                  # The axes
+    X,                   # n×2 points
+    labels=None,         # n whole numbers, the cluster of each point; negative is drawn grey; None draws all grey
+    centers=None,        # k×2 centres, drawn as crosses
+    ax:Axes|None=None,   # Axes to draw into (cleared first), or None for a new figure
+    title:str|None=None, # Text above the plot
+    voronoi:bool=False,  # Tint the plane by nearest centre?
+    lim=None,            # (xmin, xmax, ymin, ymax) to show; None fits the points
+)->Axes:                 # The axes
     "Draw 2-d points coloured by cluster, with their centres"
     X = _array(X, 'X', 2, 'n×2', image=False)
     if X.shape[1] != 2: raise ValueError(f"X must be n×2 to be drawn in the plane, got {'×'.join(map(str, X.shape))}")
@@ -274,40 +277,40 @@ def plot_clusters(
         tint = np.array([to_rgb(_cluster_colours[j % 10]) for j in range(len(centers))])
         ax.imshow(1 - .25*(1 - tint[d.argmin(2)]), origin='lower', extent=lim, aspect='auto', interpolation='nearest', zorder=0)
     size = float(np.clip(900/len(X), 4, 40))
-    if labels is None: ax.scatter(*X.T, s=size, color='.45', lw=0, zorder=2)
+    if labels is None: ax.scatter(X[:,0], X[:,1], s=size, color='.45', lw=0, zorder=2)
     else:
         for j in np.unique(labels):
-            ax.scatter(*X[labels == j].T, s=size, color='.6' if j < 0 else _cluster_colours[j % 10], marker=_markers[max(j,0)//10 % 8], lw=0, zorder=2)
+            ax.scatter(X[labels == j,0], X[labels == j,1], s=size, color='.6' if j < 0 else _cluster_colours[j % 10], marker=_markers[max(j,0)//10 % 8], lw=0, zorder=2)
     if centers is not None:
-        ax.scatter(*centers.T, s=260, marker='X', color='white', lw=0, zorder=3)          # a white halo, to stand out of the points
-        ax.scatter(*centers.T, s=130, marker='X', color=[_cluster_colours[j % 10] for j in range(len(centers))], edgecolors='black', linewidths=1.2, zorder=4)
+        ax.scatter(centers[:,0], centers[:,1], s=260, marker='X', color='white', lw=0, zorder=3)          # a white halo, to stand out of the points
+        ax.scatter(centers[:,0], centers[:,1], s=130, marker='X', color=[_cluster_colours[j % 10] for j in range(len(centers))], edgecolors='black', linewidths=1.2, zorder=4)
     ax.spines[:].set(visible=True, color='.75', linewidth=.8)
     ax.set(xlim=lim[:2], ylim=lim[2:], xticks=[], yticks=[]); ax.set_aspect('equal')
     if title is not None: ax.set_title(title)
     return ax
 
-# %% ../nbs/00a_plot.ipynb #966c33e4
+# %% ../nbs/00a_plot.ipynb #6e32f568
 def plot_bars(
-    rows,           # List of dicts, one a measurement
-    x,              # Key that names the groups
-    y,              # Key of the number to draw
-    by=None,        # Key that names the bars within a group
-    err=None,       # Key of a number drawn as half an error bar
-    baseline=None,  # Dict name → value, each a dashed line
-    ax=None,        # Axes to draw into, or None for a new figure
-    title=None,     # Text above the plot
-):                  # The axes
+    rows:Iterable[dict],                 # One dict a measurement
+    x:str,                               # Key that names the groups
+    y:str,                               # Key of the number to draw
+    by:str|None=None,                    # Key that names the bars within a group
+    err:str|None=None,                   # Key of a number drawn as half an error bar
+    baseline:dict[str, float]|None=None, # Name → value, each a dashed line
+    ax:Axes|None=None,                   # Axes to draw into, or None for a new figure
+    title:str|None=None,                 # Text above the plot
+)->Axes:                                 # The axes
     "Draw grouped bars; rows that share a bar are averaged and drawn as dots"
     rows = list(rows)
     if not rows: raise ValueError("rows must hold at least one dict, got an empty list")
     for name,key in dict(x=x, y=y, by=by, err=err).items():
         for i,r in enumerate(rows):
             if key is not None and key not in r: raise ValueError(f"{name}={key!r} is missing in row {i}, which has {list(r)}")
-    groups = list(dict.fromkeys(r[x] for r in rows)); names = list(dict.fromkeys(r[by] for r in rows)) if by is not None else [None]
+    groups = list(dict.fromkeys(r[x] for r in rows)); names:list = list(dict.fromkeys(r[by] for r in rows)) if by is not None else [None]
     width = .8/len(names)
     ax = _axes(ax, (max(4, .5*len(groups)*len(names)+1.5), 3))
     for j,name in enumerate(names):
-        label = name                                                       # in the legend once
+        label:str|None = name                                              # in the legend once
         for i,g in enumerate(groups):
             mine = [r for r in rows if r[x] == g and (by is None or r[by] == name) and _is_number(r[y])]
             if not mine: continue
@@ -323,14 +326,14 @@ def plot_bars(
     if title is not None: ax.set_title(title)
     return ax
 
-# %% ../nbs/00a_plot.ipynb #ec783c34
+# %% ../nbs/00a_plot.ipynb #a542c61d
 def show_strip(
-    draw,       # Function draw(step, ax=ax, **kw) that draws one step and keeps no state
-    steps,      # Steps to draw
-    ncol=None,  # Panels a row; None puts all in one row, up to six
-    size=2.4,   # Inches a panel
-    **kw,       # Passed on to `draw`
-):              # Array of axes, one a step
+    draw:Callable,      # Function draw(step, ax=ax, **kw) that draws one step and keeps no state
+    steps:Iterable,     # Steps to draw
+    ncol:int|None=None, # Panels a row; None puts all in one row, up to six
+    size:float=2.4,     # Inches a panel
+    **kw,               # Passed on to `draw`
+)->np.ndarray:          # Array of axes, one a step
     "Draw small multiples of `draw`, one panel a step"
     steps = list(steps)
     if not steps: raise ValueError("steps must name at least one step, got none")
@@ -344,12 +347,12 @@ def show_strip(
 class Film:
     "Frames with a play button and a slider, as one piece of HTML that needs neither Python nor a network"
     def __init__(self,
-        draw,          # Function draw(step, ax=ax) that draws one step and keeps no state
-        steps,         # Steps to draw, a frame each
-        size=3.6,      # Inches of a frame, a number or (width, height)
-        dpi=70,        # Dots per inch: frames are stored in the page, so keep them small
-        interval=700,  # Milliseconds a frame
-        alt='',        # What the film shows, for those who cannot see it
+        draw:Callable,    # Function draw(step, ax=ax) that draws one step and keeps no state
+        steps:Iterable,   # Steps to draw, a frame each
+        size:float|tuple[float, float]=3.6, # Inches of a frame, a number or (width, height)
+        dpi:int=70,       # Dots per inch: frames are stored in the page, so keep them small
+        interval:int=700, # Milliseconds a frame
+        alt:str='',       # What the film shows, for those who cannot see it
     ):
         steps = list(steps)
         if not steps: raise ValueError("steps must name at least one step, got none")
@@ -377,9 +380,9 @@ timer=setInterval(function(){{var i=+bar.value+1; if(i<src.length) show(i); if(i
 }})();</script>'''
 
 def figure_png(
-    fig_or_ax,  # Figure, axes, or array of axes
-    dpi=110,    # Dots per inch
-)->bytes:       # A PNG file
+    fig_or_ax,   # Figure, axes, or array of axes
+    dpi:int=110, # Dots per inch
+)->bytes:        # A PNG file
     "The figure as the bytes of a PNG file; the figure stays open"
     f = np.asarray(fig_or_ax, dtype=object).ravel()[0]
     f = getattr(f, 'figure', None) or f

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['Table', 'environment', 'save_results', 'load_results', 'Report']
 
-# %% ../nbs/00c_report.ipynb #318fa0b6
+# %% ../nbs/00c_report.ipynb #9010dc1e
 import base64, csv, datetime, html, io, json, math, os, platform, re
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from .data import _atomic
 from .plot import figure_png
 
-# %% ../nbs/00c_report.ipynb #79bdc216
+# %% ../nbs/00c_report.ipynb #6b0a60b6
 def _plain(v):
     "A value as JSON can hold it: numpy and torch scalars become Python's"
     if hasattr(v, 'item') and getattr(v, 'ndim', 0) == 0: v = v.item()
@@ -39,21 +40,22 @@ class Table:
     "Rows of a result, shown as a table, kept as data, with the tolerance to which a new run must agree"
     mime = 'application/vnd.dl4ia.table+json'
     def __init__(self,
-        rows,               # List of dicts: column -> number, string, bool or None
-        name:str='table',   # What the table is called
-        tol=0.,             # Absolute tolerance of numbers, one for all columns or {column: tolerance}; None: not compared (times)
-        digits:int=3,       # Significant digits shown; the data keep all
+        rows:Iterable[dict], # Dicts: column -> number, string, bool or None
+        name:str='table',    # What the table is called
+        tol:float|dict[str, float|None]|None=0., # Absolute tolerance of numbers, one for all columns or {column: tolerance}; None: not compared (times)
+        digits:int=3,        # Significant digits shown; the data keep all
     ):
         "Columns come in the order in which rows first name them; raises `ValueError` when there is no row"
-        self.rows = [_plain(dict(r)) for r in rows]
+        self.rows:list[dict] = [_plain(dict(r)) for r in rows]
         if not self.rows: raise ValueError(f"rows of table {name!r} is empty: at least one row is wanted")
         self.name, self.tol, self.digits = name, tol, digits
         self.columns = list(dict.fromkeys(k for r in self.rows for k in r))
-        for k,v in (tol.items() if isinstance(tol, dict) else [(None, tol)]):
+        for k,v in (tol if isinstance(tol, dict) else {None: tol}).items():
             if k is not None and k not in self.columns: raise ValueError(f"tol names the column {k!r}, which is not among {self.columns}")
             if v is not None and not (isinstance(v, (int, float)) and 0 <= v < math.inf): raise ValueError(f"tol must be a number of at least 0 or None, got {v!r}")
-    def __len__(self): return len(self.rows)
+    def __len__(self)->int: return len(self.rows)
     def __getitem__(self, i): return self.rows[i]
+    def __iter__(self)->Iterator[dict]: return iter(self.rows)
     def _cells(self): return [[_show(r.get(c), self.digits) for c in self.columns] for r in self.rows]
     def __repr__(self):
         rows = [list(map(str, self.columns))] + self._cells(); w = [max(map(len, col)) for col in zip(*rows)]
@@ -66,8 +68,8 @@ class Table:
         body = ''.join('<tr>' + ''.join(f'<td{al(i)}>{html.escape(v)}</td>' for i,v in enumerate(r)) + '</tr>' for r in self._cells())
         return f'<table class="dl4ia"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     def to_csv(self,
-        path=None,   # A file, written atomically; None: only the text is wanted
-    )->str:          # A line of column names, then a line a row; nothing where there is no value
+        path:str|Path|None=None, # A file, written atomically; None: only the text is wanted
+    )->str:                      # A line of column names, then a line a row; nothing where there is no value
         "The numbers as CSV (RFC 4180), all digits, UTF-8"
         out = io.StringIO(); w = csv.writer(out); w.writerow(self.columns); w.writerows([r.get(c) for c in self.columns] for r in self.rows); s = out.getvalue()
         if path is not None: _atomic(path, lambda tmp: Path(tmp).write_bytes(s.encode()))
@@ -76,10 +78,10 @@ class Table:
         data = dict(name=self.name, rows=self.rows, tol=self.tol)
         return {'text/plain': repr(self), 'text/html': self.to_html(), self.mime: data}
 
-# %% ../nbs/00c_report.ipynb #f3d45675
+# %% ../nbs/00c_report.ipynb #b6440baf
 def environment()->dict: # package versions, Python, processor, cores, GPU, date
     "What a number was measured with"
-    v = {}
+    v:dict[str, str|None] = {}
     for p in ('dl4ia_nbdev', 'torch', 'torchvision', 'numpy'):
         try: v[p] = version(p)
         except PackageNotFoundError: v[p] = None
@@ -89,26 +91,26 @@ def environment()->dict: # package versions, Python, processor, cores, GPU, date
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None, date=datetime.date.today().isoformat())
 
 def save_results(
-    name:str,          # File name without ending: letters, digits, - and _
-    rows,              # List of dicts
-    folder='results',  # Where
-    **settings,        # How they were made: seeds, epochs, data
-)->Path:               # The file
+    name:str,                  # File name without ending: letters, digits, - and _
+    rows:Iterable[dict],       # One dict a row
+    folder:str|Path='results', # Where
+    **settings,                # How they were made: seeds, epochs, data
+)->Path:                       # The file
     "Write rows, settings and environment as a small JSON file, atomically"
     if not re.fullmatch(r'[\w-]+', name): raise ValueError(f"name must be made of letters, digits, - and _, got {name!r}")
     d = dict(name=name, settings=_plain(settings), environment=environment(), rows=[_plain(dict(r)) for r in rows])
     return _atomic(Path(folder)/f'{name}.json', lambda tmp: Path(tmp).write_text(json.dumps(d, indent=1) + '\n', encoding='utf-8'))
 
 def load_results(
-    name:str,          # As given to `save_results`
-    folder='results',  # Where
-)->dict:               # name, settings, environment, rows
+    name:str,                  # As given to `save_results`
+    folder:str|Path='results', # Where
+)->dict:                       # name, settings, environment, rows
     "Read what `save_results` wrote; raises `FileNotFoundError` that lists what there is"
     f = Path(folder)/f'{name}.json'
     if not f.exists(): raise FileNotFoundError(f"name: there are no results {name!r} in {folder}; there are {sorted(p.stem for p in Path(folder).glob('*.json'))}")
     return json.loads(f.read_text(encoding='utf-8'))
 
-# %% ../nbs/00c_report.ipynb #02f48de9
+# %% ../nbs/00c_report.ipynb #d8601f8a
 _CSS = """body{font:16px/1.55 system-ui,sans-serif;color:#222;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}.lead{color:#555;font-size:1.1rem;margin-top:0}
 img{max-width:100%;height:auto;display:block;margin:1rem auto .3rem}figcaption{color:#555;font-size:.92rem;text-align:center}figure{margin:1rem 0}
@@ -124,7 +126,8 @@ class Report:
         lead:str='',    # A sentence under it
     ):
         "Start an empty report"
-        self.title, self.lead, self.sections, self.footer = title, lead, [], ''
+        self.title, self.lead, self.footer = title, lead, ''
+        self.sections:list[tuple[str, list[str]]] = []
     def section(self,
         title:str,  # Heading
     )->'Report':
@@ -156,7 +159,7 @@ class Report:
             plt.close(f)
         return self._add(f'<figure><img alt="{html.escape(alt or caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>')
     def table(self,
-        table,  # `Table`, or a list of dicts
+        table:Table|Iterable[dict], # `Table`, or a list of dicts
     )->'Report':
         "A table"
         return self._add((table if isinstance(table, Table) else Table(table)).to_html())
@@ -169,7 +172,7 @@ class Report:
                 f'<title>{html.escape(self.title)}</title><style>{_CSS}</style></head><body><h1>{html.escape(self.title)}</h1><p class="lead">{html.escape(self.lead)}</p>'
                 f'<nav>{nav}</nav>{body}<footer>{self.footer}</footer></body></html>\n')
     def write(self,
-        path,  # The file, .html
+        path:str|Path, # The file, .html
     )->Path:
         "Write the page, atomically"
         return _atomic(path, lambda tmp: Path(tmp).write_text(self.html(), encoding='utf-8'))

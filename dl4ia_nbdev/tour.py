@@ -112,7 +112,7 @@ def _stage_table(r, S, bar):
 
 _STAGES = [('K-means', 1, _stage_kmeans), ('neighbours', 5, _stage_neighbours), ('filters and maps', 4, _stage_maps), ('DeepCluster', None, _stage_deepcluster), ('learned filters', 5, _stage_look), ('table', 2, _stage_table)]
 
-# %% ../nbs/09_tour.ipynb #8e06dc3b
+# %% ../nbs/09_tour.ipynb #4ce75a15
 class TourInterrupted(KeyboardInterrupt):
     "Ctrl-C during the tour; `page` is where the finished part was written, None if nothing was finished"
     def __init__(self,
@@ -141,14 +141,14 @@ def _check_folder(out, force):
     return out
 
 def tour(
-    out='dl4ia_tour',     # Folder to write; must be new or empty unless `force`
-    seed:int=0,           # Seed of patches, weights and training
-    quick:bool=False,     # Fewer patches and rounds: to see that it runs, not for its numbers
-    force:bool=False,     # Write into a folder that exists? An earlier tour's page, numbers and weights go; other files stay
-    progress:bool=True,   # Show a bar for each stage?
-)->Path:                  # The page, out/index.html
+    out:str|Path='dl4ia_tour', # Folder to write; must be new or empty unless `force`
+    seed:int=0,                # Seed of patches, weights and training
+    quick:bool=False,          # Fewer patches and rounds: to see that it runs, not for its numbers
+    force:bool=False,          # Write into a folder that exists? An earlier tour's page, numbers and weights go; other files stay
+    progress:bool=True,        # Show a bar for each stage?
+)->Path:                       # The page, out/index.html
     "Run the lecture in miniature and write its page; raises `OSError` naming `out` for a folder that cannot be used, `TourInterrupted` on Ctrl-C after saving what was finished"
-    _check_seed(seed); out = _check_folder(out, force); page = out/'index.html'
+    _check_seed(seed); folder = _check_folder(out, force); page = folder/'index.html'
     n = 500 if quick else 2000; times,t0,done,label = [],time.perf_counter(),None,'the start'
     r = Report('Self-supervised learning in miniature', f"Ten photographs, {n} patches, {torch.get_num_threads()} threads, seed {seed}{', quick version: too short for its numbers to mean much' if quick else ''}.")
     def write(end):
@@ -158,10 +158,10 @@ def tour(
     kept = 0
     with _ctrl_c() as pressed:
         try:
-            S = dict(seed=int(seed), quick=quick, results=[], train=photo_patches(32, n, seed=seed), test=photo_patches(32, 500, split='test', seed=seed))
-            try: out.mkdir(parents=True, exist_ok=True)
-            except OSError as e: raise type(e)(f"out: the folder {out} cannot be made ({e.strerror})") from e
-            for f in _FILES: (out/f).unlink(missing_ok=True)
+            S:dict = dict(seed=int(seed), quick=quick, results=[], train=photo_patches(32, n, seed=seed), test=photo_patches(32, 500, split='test', seed=seed))
+            try: folder.mkdir(parents=True, exist_ok=True)
+            except OSError as e: raise type(e)(f"out: the folder {folder} cannot be made ({e.strerror})") from e
+            for f in _FILES: (folder/f).unlink(missing_ok=True)
             plt.close(plt.figure())                                                   # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
             with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
                 for i,(label,steps,stage) in enumerate(_STAGES, 1):
@@ -171,8 +171,8 @@ def tour(
                     times.append(dict(stage=label, seconds=round(time.perf_counter() - t, 1)))
                     done = write('so far'); kept = len(r.sections)
             label = 'the end'
-            save_results('results', S['results'], out, seed=seed, quick=quick, patches=n, seconds=times)
-            save_weights(S['dc'].encoder, out/'encoder.safetensors', variant='small', sobel=True, seed=seed, method='DeepCluster', data='photo_patches')
+            save_results('results', S['results'], folder, seed=seed, quick=quick, patches=n, seconds=times)
+            save_weights(S['dc'].encoder, folder/'encoder.safetensors', variant='small', sobel=True, seed=seed, method='DeepCluster', data='photo_patches')
             r.section('Time and sources').table(Table(times + [dict(stage='in all', seconds=round(time.perf_counter() - t0, 1))]))
             r.text('Photographs: ' + '; '.join(f"{k}: {p['author']}, {p['licence']}" for k,p in photos().items()) + '.')
             r.text('After the lecture Deep Learning for Image Analysis: a brief introduction to the self-supervised learning of visual representations, Romain Thoreau, 2026.')

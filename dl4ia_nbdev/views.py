@@ -7,14 +7,15 @@ __all__ = ['Operator', 'RandomResizedCrop', 'RandomCrop', 'RandomHorizontalFlip'
            'RandomSolarize', 'Normalize', 'GaussianBlur', 'Augment', 'Views', 'describe', 'simclr_imagenet',
            'simclr_cifar', 'exercise_sheet']
 
-# %% ../nbs/04a_views.ipynb #42ab2e22
+# %% ../nbs/04a_views.ipynb #0dcd4fdb
 import math, re
+from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
 
-# %% ../nbs/04a_views.ipynb #6376bd53
+# %% ../nbs/04a_views.ipynb #f3df9ebe
 _block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a portion that is blurred
 
 def _generator(seed):
@@ -39,7 +40,7 @@ def _size(size, name='size'):
 
 def _uniform(n, lo, hi, g): return lo + (hi - lo)*torch.rand(n, generator=g)
 
-_operators = {}   # name -> class, for `describe`
+_operators:dict[str, type['Operator']] = {}   # name -> class, for `describe`
 
 class Operator:
     "One random change of a batch, each image with parameters of its own. A subclass has a `name`, says how to draw parameters and what they do; it is called on a batch of bytes or of floats in [0, 1]"
@@ -48,14 +49,14 @@ class Operator:
     def draw(self,
         n:int,            # Images
         shape:tuple,      # (H, W) of what the operator will get
-        generator=None,   # torch.Generator on the CPU; None: the global one
-    )->dict:              # name -> tensor with one row an image, on the CPU
+        generator:torch.Generator|None=None, # On the CPU; None: the global one
+    )->dict[str, Tensor]: # name -> tensor with one row an image, on the CPU
         "Random parameters of `n` images: whether the operator is `applied`, with probability `p`"
         return dict(applied=torch.rand(n, generator=generator) < self.p) if self.p < 1 else dict(applied=torch.ones(n, dtype=torch.bool))
     def apply(self,
-        x:Tensor,     # (n, C, H, W) floats in [0, 1]; may be changed in place
-        params:dict,  # As drawn
-    )->Tensor:        # (n, C, H', W')
+        x:Tensor,                 # (n, C, H, W) floats in [0, 1]; may be changed in place
+        params:dict[str, Tensor], # As drawn
+    )->Tensor:                    # (n, C, H', W')
         "Do what was drawn"
         rows = params['applied'].nonzero()[:, 0]
         if len(rows) == len(x): return self.change(x, params)
@@ -63,9 +64,9 @@ class Operator:
             at = rows.to(x.device); x.index_copy_(0, at, self.change(x.index_select(0, at), {k: v[rows] for k,v in params.items()}))
         return x
     def change(self,
-        x:Tensor,     # (m, C, H, W) floats in [0, 1], the images that the operator is applied to; may be changed in place
-        params:dict,  # Their parameters
-    )->Tensor:        # (m, C, H, W)
+        x:Tensor,                 # (m, C, H, W) floats in [0, 1], the images that the operator is applied to; may be changed in place
+        params:dict[str, Tensor], # Their parameters
+    )->Tensor:                    # (m, C, H, W)
         "What happens to an image if anything happens"
         raise NotImplementedError(f"{type(self).__name__} has no change")
     @classmethod
@@ -354,11 +355,11 @@ class GaussianBlur(Operator):
         "The width"
         return f"blur σ {float(params['sigma'][i]):.2f}" if params['applied'][i] else ''
 
-# %% ../nbs/04a_views.ipynb #adc5c253
+# %% ../nbs/04a_views.ipynb #40a35e90
 class Augment:
     "Operators one after the other: a batch of images in, one random view of each out. Any function of a batch of floats may stand among them"
     def __init__(self,
-        *ops, # Operators, in order; a crop first, if there is one, then a flip, share one resampling
+        *ops:Operator|Callable[[Tensor], Tensor], # Operators, in order; a crop first, if there is one, then a flip, share one resampling
     ):
         "Raises `TypeError` for what is no operator and no function, `ValueError` for a crop that is not first"
         for o in ops:
@@ -370,10 +371,10 @@ class Augment:
     def __repr__(self): return f"Augment({', '.join(map(repr, self.ops))})"
     def _named(self, random_only=True): return [(k, o) for k,o in zip(self._names, self.ops) if isinstance(o, Operator) or not random_only]
     def draw(self,
-        n:int,            # Images
-        shape:tuple,      # (H, W) of the images
-        generator=None,   # torch.Generator on the CPU; None: the global one
-    )->dict:              # name of the operator -> its parameters
+        n:int,                       # Images
+        shape:tuple,                 # (H, W) of the images
+        generator:torch.Generator|None=None, # On the CPU; None: the global one
+    )->dict[str, dict[str, Tensor]]: # name of the operator -> its parameters
         "Parameters of `n` views"
         out = {}
         for k,o in self._named():
@@ -424,9 +425,9 @@ class Augment:
 class Views:
     "Two random views of each image, the draws of the second independent of the first's (Chen et al. 2020, §2.1)"
     def __init__(self,
-        first:Augment,        # How the first view is made
-        second:Augment=None,  # How the second is made, if otherwise
-        normalize=None,       # None, an `ImageSet` or (mean, std): normalise both at the end
+        first:Augment,            # How the first view is made
+        second:Augment|None=None, # How the second is made, if otherwise
+        normalize=None,           # None, an `ImageSet` or (mean, std): normalise both at the end
     ):
         "Raises `TypeError` for what is no `Augment`"
         self.first, self.second = (o if not isinstance(o, Operator) else Augment(o) for o in (first, second))
@@ -455,9 +456,9 @@ class Views:
         return (*v.chunk(2), ps) if return_params else tuple(v.chunk(2))
 
 def describe(
-    params:dict,  # As `Augment` or `Views` returned them
-    i:int,        # Which image
-)->str:           # Empty where nothing was done
+    params:dict[str, dict[str, Tensor]], # As `Augment` or `Views` returned them
+    i:int,                               # Which image
+)->str:                                  # Empty where nothing was done
     "What was done to image `i`, in a few words"
     return ', '.join(w for k,p in params.items() if p and (w := _operators.get(re.sub(r'_\d+$', '', k), Operator).describe(p, i)))
 
