@@ -314,7 +314,7 @@ def evaluate_folder(
     own = ImageSet(tr.images, tr.labels, tr.class_names, mean=enc.mean.cpu(), std=enc.std.cpu())
     return evaluate({enc.spec['kind']: enc}, own, te, measures=measures, seed=seed, precision='auto', progress=progress)
 
-# %% ../nbs/08_apply.ipynb #fc6bea8a
+# %% ../nbs/08_apply.ipynb #d65acdba
 def _learn(a):
     page = learn_folder(a.folder, a.out, a.method, a.encoder, a.size, a.channels, a.epochs, a.minutes, a.seed, a.device, a.resume, not a.no_cache, not a.quiet)
     if World().main: print(page)
@@ -342,7 +342,7 @@ def _parser(only=None):
         if encoder: q.add_argument('encoder', metavar='ENCODER', help='what dl4ia_learn wrote: its folder, or the file encoder.safetensors in it')
         q.add_argument('--device', default='auto', help='cpu, cuda or mps (auto: the fastest there is)'); q.add_argument('--no-cache', action='store_true', help='decode the pictures again, and keep nothing of them'); q.add_argument('--quiet', action='store_true', help='say nothing while working')
         return q
-    if q := command('learn', _learn, 'Train an encoder on a folder of pictures. No labels are used; a report says whether it worked.', 'Example: dl4ia_learn holiday --minutes 10 --out holiday-encoder', False):
+    if q := command('learn', _learn, 'Train an encoder on a folder of pictures. No labels are used; a report says whether it worked.', 'Example: dl4ia_learn holiday --minutes 10 --out holiday-encoder\n\nOn several GPUs: accelerate launch --multi_gpu --num_processes 8 -m dl4ia_nbdev.apply learn holiday --epochs 100', False):
         q.add_argument('--method', choices=('simclr', 'deepcluster'), default='simclr', help='two views of a picture are partners, or clusters are labels (default: simclr)'); q.add_argument('--encoder', choices=_KINDS, help='the network (default: convnet on a CPU, resnet18 on a GPU)')
         q.add_argument('--size', type=int, help='side in pixels to which pictures are brought (default: theirs, at most 64 on a CPU, 128 on a GPU)'); q.add_argument('--channels', type=int, default=3, help='3 for colour, 1 for grey, or the number of bands of .npy and TIFF files')
         t = q.add_mutually_exclusive_group(); t.add_argument('--epochs', type=int, help='walks through the pictures (default: by their number)'); t.add_argument('--minutes', type=float, help='time for everything, the report included')

@@ -523,7 +523,7 @@ def digits(
     s = ImageSet(x, d.target, [str(i) for i in range(10)], name=f'digits ({split})', source='UCI optical digits, scikit-learn wheel', licence='CC BY 4.0', mean=[first.mean()], std=[first.std()])
     return s if split == 'all' else s[:1297] if split == 'train' else s[1297:]
 
-# %% ../nbs/00_data.ipynb #7c885085
+# %% ../nbs/00_data.ipynb #68fe789b
 _DATASETS:dict[str, dict] = dict(  # torchvision class, its splits, packed files, mean, std, source, licence
     cifar10=dict(tv='CIFAR10', splits=dict(train=dict(train=True), test=dict(train=False)), packed='cifar10_{}_jpeg.npz',
         mean=(.4914, .4822, .4465), std=(.2470, .2435, .2616), source='Krizhevsky 2009', licence='none stated; cite Krizhevsky 2009'),
@@ -559,11 +559,23 @@ def _read_packed(path, split, n, size):
         im = im.convert('RGB'); xs.append(np.asarray(_resize_crop(im, size) if size else im))
     return np.stack(xs), y.astype(np.int64), [str(s) for s in names]
 
+@contextlib.contextmanager
+def _inside():
+    "Archives that are unpacked in the block write within their folder alone; an entry that would leave it ends the unpacking"
+    import tarfile
+    before = tarfile.TarFile.__dict__.get('extraction_filter')
+    if hasattr(tarfile, 'data_filter'): tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)         # Python 3.14 does so by itself; zip files never leave
+    try: yield
+    finally:
+        if before is None:
+            if 'extraction_filter' in vars(tarfile.TarFile): del tarfile.TarFile.extraction_filter
+        else: tarfile.TarFile.extraction_filter = before
+
 def _read_torchvision(spec, split, root, download, n, size):
     "Images and labels through torchvision's own class; raises `RuntimeError` when its files are not there"
     import torchvision.datasets
     cls = getattr(torchvision.datasets, spec['tv'])
-    with contextlib.redirect_stdout(io.StringIO()): ds = cls(root=str(root), download=download, **spec['splits'][split])
+    with contextlib.redirect_stdout(io.StringIO()), _inside(): ds = cls(root=str(root), download=download, **spec['splits'][split])
     if spec['tv'] == 'Imagenette':
         ix = np.random.default_rng(0).permutation(len(ds))[:n]   # its files are sorted by class
         xs,ys = zip(*((np.asarray(_resize_crop(im.convert('RGB'), size)), y) for im,y in (ds[int(i)] for i in ix)))

@@ -6,8 +6,8 @@
 __all__ = ['headless', 'small_stem', 'resnet', 'ConvNet', 'Encoder', 'build_encoder', 'save_encoder', 'load_encoder',
            'export_encoder']
 
-# %% ../nbs/02b_encoders.ipynb #22554daa
-import json
+# %% ../nbs/02b_encoders.ipynb #797fa5d3
+import inspect, json
 import torch, torchvision
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class ConvNet(nn.Module):
         "(N, channels, H, W) to (N, last width)"
         return self.pool(self.blocks(x))
 
-# %% ../nbs/02b_encoders.ipynb #c8dd1513
+# %% ../nbs/02b_encoders.ipynb #9867d8e7
 _KINDS = ('alexnet', 'convnet', 'resnet18', 'resnet34', 'resnet50')
 
 class Encoder(nn.Module):
@@ -184,6 +184,7 @@ def export_encoder(
             if path.suffix.lower() == '.onnx':
                 try: import onnx, onnxscript
                 except ImportError as e: raise ImportError(f"export to ONNX needs the packages onnx and onnxscript ({e}): pip install 'dl4ia_nbdev[onnx]'") from e
+                if 'dynamic_shapes' not in inspect.signature(torch.onnx.export).parameters: raise ImportError(f'export to ONNX needs a newer torch, 2.6 say, got {torch.__version__}')
                 torch.onnx.export(graph, (x,), str(path), input_names=['images'], output_names=['features'], dynamic_shapes=(dims,), dynamo=True, external_data=False, verbose=False)
             else: torch.export.save(torch.export.export(graph, (x,), dynamic_shapes=(dims,)), str(path))
     finally: encoder.train(was)

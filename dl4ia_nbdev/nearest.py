@@ -358,7 +358,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         labels[s],more = _direct(x[s], raw[s], length[s], c); close += more
     return labels, close, found + len(over)*m*32
 
-# %% ../nbs/01a_nearest.ipynb #7e910570
+# %% ../nbs/01a_nearest.ipynb #6b98b161
 class _Points:
     "Points seen block by block in their working dtype, with what a pass needs to know of them"
     def __init__(self, X, name='X', device=None, spherical=False, chunk=None):
@@ -475,7 +475,7 @@ class _Points:
 
     def choose(self, k, screen='auto'):
         "Pick the way of a pass over k centres"
-        if self.device.type != 'cpu': screen = 'none'
+        if self.device.type != 'cpu' or self.d < 2: screen = 'none'                     # (one column: torch 2.4's integer product is wrong there)
         elif screen == 'auto':
             screen = 'int8' if k >= 128 and self.d >= 32 and k*self.d >= 2**15 and self.n >= 1024 and _int8_pays() and _csr_works() else 'none'
         self.screen = screen
