@@ -82,6 +82,7 @@ def alt_texts(main):
 
 _name = r'(?:(?:van|von|de|da|der|den) )*[A-ZÀ-Þ][\w’\'-]+'
 _cite = re.compile(rf'({_name}(?:(?:, and |, | and | & | &amp; ){_name})*)( et al\.)?,? (\(?)((?:19|20)\d\d)(?![\d-])')
+_no_author = {'Middlebury', *'January February March April May June July August September October November December'.split()}      # a data set, dates
 _skip = {'a', 'code', 'pre', 'script', 'style', 'math', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'summary', 'title', 'button'}
 
 
@@ -110,8 +111,7 @@ def cite(main, keys, page='bibliography.html'):
                 elif tag[2].lower() in skip: del skip[len(skip) - 1 - skip[::-1].index(tag[2].lower()):]
         elif part[:1] != '<' and not skip: part = _cite.sub(one, part)
         out.append(part)
-    months = 'January February March April May June July August September October November December'.split()
-    return ''.join(out), [o for o in missing if o.split()[0] not in months]
+    return ''.join(out), [o for o in missing if o.split()[0] not in _no_author]
 
 
 # ---- reading without a mouse, or without eyes ----
