@@ -78,6 +78,28 @@ def alt_texts(main):
     return ''.join(out) + main[pos:], bad
 
 
+# ---- tables ----
+
+def stack(main):
+    "`main` with its wide tables of text marked: on a phone each row becomes a list of what the column heads say"
+    def one(m):
+        rows = [re.findall(r'<t[hd]\b[^>]*>(.*?)</t[hd]>', r, re.S) for r in re.findall(r'<tr\b.*?</tr>', m[0], re.S)]
+        text = lambda s: ' '.join(html.unescape(re.sub(r'<[^>]+>', '', s)).split())
+        wide = max((sum(len(text(c)) for c in r) for r in rows), default=0)
+        if 'data-label' in m[0] or len(rows) < 2 or len(rows[0]) < 3 or wide < 60 or 'class="dl4ia"' in m[0][:200]: return m[0]
+        heads, col = [html.escape(text(c)) for c in rows[0]], iter([])
+        def cell(c):
+            nonlocal col
+            if c[0].startswith('<tr'):
+                col = iter(heads)
+                return c[0]
+            return f'<td data-label="{next(col, "")}"{c[1]}>'
+        body = m[0].find('<tbody')
+        marked = re.sub(r'<tr\b[^>]*>|<td\b([^>]*)>', cell, m[0][body:])
+        return re.sub(r'^<table\b(?: class="([^"]*)")?', lambda c: f'<table class="{(c[1] + " ") if c[1] else ""}stack"', m[0][:body]) + marked
+    return re.sub(r'<table\b(?:(?!<table\b).)*?</table>', one, main, flags=re.S)
+
+
 # ---- citations ----
 
 _name = r'(?:(?:van|von|de|da|der|den) )*[A-ZÀ-Þ][\w’\'-]+'
@@ -112,6 +134,22 @@ def cite(main, keys, page='bibliography.html'):
         elif part[:1] != '<' and not skip: part = _cite.sub(one, part)
         out.append(part)
     return ''.join(out), [o for o in missing if o.split()[0] not in _no_author]
+
+
+# ---- links to the reference ----
+
+def entries(page):
+    "Name to anchor of the reference entries of a page, where a heading's own anchor is another's (`AlexNet` beside `alexnet`)"
+    found = re.findall(r'<h[1-6][^>]*\bid="([^"]+)"[^>]*>\s*([A-Za-z_][\w.]*)\s*</h', page)
+    return {n: i for i, n in found if i != n.lower()}
+
+
+def right_entry(page, table):
+    "`page` with links such as alexnet.html#alexnet around `AlexNet` led to the entry of that name; `table` is {page name: entries}"
+    def one(m):
+        to = table.get(posixpath.basename(m[2]), {}).get(m[4])
+        return f'{m[1]}{m[2]}#{to}{m[3]}{m[4]}</code></a>' if to else m[0]
+    return re.sub(r'(<a\b[^>]*\bhref=")([^"#]*)#[\w.-]+("[^>]*><code>)([A-Za-z_][\w.]*)</code></a>', one, page)
 
 
 # ---- reading without a mouse, or without eyes ----
@@ -155,7 +193,13 @@ def buttons(page, nb, git, up):
     return re.sub(r'(<header id="title-block-header".*?</header>)', lambda m: m[1] + tools, page, count=1, flags=re.S)
 
 
-def with_install(nb, cells=None):
+def runs(nb):
+    "Has the processed notebook a cell of code that readers see?"
+    cells = [directives(''.join(c['source'])) for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'code']
+    return any(code.strip() and not hidden & d.keys() and 'false' not in (d.get('echo'), d.get('include')) for d, code in cells)
+
+
+def with_install(nb):
     "The notebook `nb` (JSON) with the cell that installs the package, after its title"
     if not any('%pip install' in ''.join(c['source']) for c in nb['cells'][:4]):
         at = 1 + (nb['cells'][0]['cell_type'] == 'raw')
@@ -232,16 +276,16 @@ def finish(site, proc, cfg):
     url, git = cfg.doc_host + cfg.doc_baseurl, f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}'
     bib = site/'bibliography.html'
     keys = citations(bib.read_text(encoding='utf-8')) if bib.exists() else {}
-    for f in sorted(site.rglob('*.html')):
-        name = f.relative_to(site).as_posix()
-        if name.startswith('site_libs/'): continue
+    pages = {f.relative_to(site).as_posix(): f for f in sorted(site.rglob('*.html')) if 'site_libs' not in f.parts}
+    table = {posixpath.basename(name): entries(f.read_text(encoding='utf-8')) for name, f in pages.items()}
+    for name, f in pages.items():
         up = '../' * name.count('/')
-        page = labels(f.read_text(encoding='utf-8'))
-        if name in nbs: page = buttons(page, nbs[name].relative_to(proc).as_posix(), git, up)
+        page = right_entry(labels(f.read_text(encoding='utf-8')), table)
+        if name in nbs and runs(nbs[name]): page = buttons(page, nbs[name].relative_to(proc).as_posix(), git, up)
         head, main, foot = split_main(page)
         main, bad = alt_texts(main)
         notes += [f'{name}: {o}' for o in bad]
-        main = pictures(main, site, up)
+        main = stack(pictures(main, site, up))
         if name != 'bibliography.html':
             main, bad = cite(main, keys, f'{up}bibliography.html')
             notes += [f'{name}: {o!r} is not in the bibliography' for o in dict.fromkeys(bad)]
