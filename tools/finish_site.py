@@ -156,7 +156,7 @@ def right_entry(page, table):
 
 skip_link = '<a class="skip-link" href="#quarto-document-content">Skip to the text</a>'
 reach = """<script id="reach">(function(){
-function mend(){document.querySelectorAll('main pre, main .cell-output, main .sd-table, main math[display=block], main .table-wrap, #TOC, #quarto-sidebar, #quarto-margin-sidebar').forEach(function(o){
+function mend(){document.querySelectorAll('main pre, main .cell-output, main .sd-table, main math[display=block], main .table-wrap, main .features-container, #TOC, #quarto-sidebar, #quarto-margin-sidebar').forEach(function(o){
 var more=o.scrollWidth>o.clientWidth+1&&/auto|scroll/.test(getComputedStyle(o).overflowX)||o.scrollHeight>o.clientHeight+1&&/auto|scroll/.test(getComputedStyle(o).overflowY);
 if(more)o.tabIndex=0;else if(o.getAttribute('tabindex')==='0')o.removeAttribute('tabindex');});}
 var wait;function later(){clearTimeout(wait);wait=setTimeout(mend,100);}
