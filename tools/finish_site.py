@@ -9,8 +9,11 @@ a link past the navigation, names for the regions of the page, scrolling boxes t
 its text without markup (llms.txt and a .md file for each page), and style sheets that fetch nothing and hold no icon that is not used.
 All of it can be done twice: a finished page stays as it is.
 """
-import base64, hashlib, html, json, posixpath, re, shutil, sys
+import base64, hashlib, html, io, json, posixpath, re, sys
 from pathlib import Path
+
+import yaml
+from PIL import Image
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root/'tools'))
@@ -48,14 +51,25 @@ def png_size(b):
     return (int.from_bytes(b[16:20], 'big'), int.from_bytes(b[20:24], 'big')) if b[:8] == b'\x89PNG\r\n\x1a\n' else None
 
 
+def smallest(data, kind):
+    "(bytes, kind) of the same pixels: lossless WebP where that is smaller than the PNG"
+    if kind != 'png': return data, kind.replace('jpeg', 'jpg')
+    try:
+        out = io.BytesIO()
+        im = Image.open(io.BytesIO(data))
+        im.convert('RGBA' if im.mode in ('RGBA', 'LA') or 'transparency' in im.info else 'RGB').save(out, 'webp', lossless=True, method=3, quality=50)
+    except (OSError, KeyError, SyntaxError): return data, kind
+    return (out.getvalue(), 'webp') if out.tell() < len(data) else (data, kind)
+
+
 def pictures(page, site, up):
-    "`page` with its stored pictures as files under figures/: a third smaller, loaded when they come into view"
+    "`page` with its stored pictures as files under figures/: a third smaller at least, loaded when they come into view"
     def one(m):
         data = base64.b64decode(m[3])
-        name = f'figures/{hashlib.sha256(data).hexdigest()[:16]}.{m[2].replace("jpeg", "jpg")}'
-        if not (site/name).exists():
-            (site/'figures').mkdir(exist_ok=True)
-            (site/name).write_bytes(data)
+        stem, (small, kind) = f'figures/{hashlib.sha256(data).hexdigest()[:16]}', smallest(data, m[2])
+        name = f'{stem}.{kind}'
+        (site/'figures').mkdir(exist_ok=True)
+        (site/name).write_bytes(small)
         size = png_size(data) if not re.search(r'\b(width|height)="', m[0][:200] + m[4]) else None
         wh = f' width="{size[0]}" height="{size[1]}"' if size else ''
         return f'{m[1]}{up}{name}{m[4][0]}{wh} loading="lazy" decoding="async"{m[4][1:]}'
@@ -225,8 +239,8 @@ def plain(nb):
     for c in cells:
         src = ''.join(c['source'])
         if c['cell_type'] == 'raw':
-            front = dict(re.findall(r'^(title|description):\s*(.*)$', src, re.M))
-            title, about = (front.get(k, d).strip('"\'') for k, d in (('title', title), ('description', about)))
+            front = yaml.safe_load(src.strip().strip('-')) if src.startswith('---') else None
+            if isinstance(front, dict): title, about = (str(front.get(k) or d) for k, d in (('title', title), ('description', about)))
         elif c['cell_type'] == 'markdown': parts.append(re.sub(r'(!?\[[^\]]*\]\([^)]*\))\{[^}]*\}', r'\1', src))
         else:
             d, code = directives(src)
