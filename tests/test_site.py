@@ -225,6 +225,9 @@ def test_keyboard(site, server, browser):
 
 
 def test_search_index(site):
-    "The index that the search box reads has every page"
-    found = {urlsplit(o['href']).path for o in json.loads((site[0]/'search.json').read_text(encoding='utf-8'))}
+    "The index that the search box reads has every page, and every function and class by name"
+    entries = json.loads((site[0]/'search.json').read_text(encoding='utf-8'))
+    found = {urlsplit(o['href']).path for o in entries}
     assert set(pages) <= found, set(pages) - found
+    listed = re.findall(r'<tr>\s*<td[^>]*><a [^>]*><code>(\w+)</code></a></td>', (site[0]/'reference.html').read_text(encoding='utf-8'))
+    assert len(listed) > 150 and set(listed) <= {o['section'] for o in entries}, set(listed) - {o['section'] for o in entries}

@@ -97,7 +97,7 @@ def find_axe():
 
 def axe(driver, script, rules=None, exclude=()):
     "Serious and critical findings of axe on the open page, as lines; `rules` limits it to some, `exclude` leaves out what these CSS selectors match"
-    driver.execute_script('if (!window.axe) {' + script + '}')
+    driver.execute_script("document.head.insertAdjacentHTML('beforeend', '<style>* {transition: none !important; animation: none !important}</style>');if (!window.axe) {" + script + '}')     # colours at rest
     options = dict(resultTypes=['violations']) | (dict(runOnly=rules) if rules else {})
     found = driver.execute_async_script("""const [exclude, options, done] = arguments, skip = exclude.filter(o => document.querySelector(o)).map(o => [o]);
         axe.run(skip.length ? {include: [['html']], exclude: skip} : document, options).then(r => done(r.violations.filter(v => ['serious', 'critical'].includes(v.impact))
