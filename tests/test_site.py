@@ -167,6 +167,9 @@ def server(site):
     s.shutdown()
 
 
+same_everywhere = ['main pre', 'main math', '#quarto-header', '#quarto-sidebar', '#quarto-margin-sidebar']     # looked at on a few whole pages, below
+
+
 @pytest.fixture(scope='session')
 def axe_script():
     "axe-core's source, or None"
@@ -182,7 +185,7 @@ def test_page_in_browser(page, site, server, browser, axe_script):
     look_like(browser)
     shots = os.environ.get('DL4IA_SHOTS')
     bad = examine(browser, f'{server}/{page}', shots and Path(shots)/page.replace('/', '_').replace('.html', '.png'))
-    if axe_script: bad += axe(browser, axe_script, exclude=['main pre'])           # the colours of code are the same everywhere: below
+    if axe_script: bad += axe(browser, axe_script, exclude=same_everywhere)
     look_like(browser, 390)
     wide = browser.execute_script('return document.documentElement.scrollWidth - document.documentElement.clientWidth')
     if wide > 0: bad.append(f'on a phone the page is {wide} px wider than the window')
