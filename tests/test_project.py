@@ -131,6 +131,14 @@ def test_imports_stand_alone(nb):
     assert not bad, '\n'.join([nb, *bad])
 
 
+def test_install_cell():
+    "Notebooks with code install the package after their title, for Colab"
+    from install_cell import missing
+    without = [o.name for o in missing()]
+    if len(without) > 10: pytest.skip('the chapters do not have it yet: run tools/install_cell.py')
+    assert not without, f'{without}: run tools/install_cell.py'
+
+
 def test_readme_in_step():
     p = run_in(root, sys.executable, 'tools/readme.py', '--check')
     assert p.returncode == 0, p.stdout

@@ -5,7 +5,7 @@
 
 No foreign host is resolved, so a page that needs the network shows it, and nothing waits for it.
 """
-import argparse, base64, shutil, sys, tempfile
+import argparse, base64, importlib.util, os, shutil, sys, tempfile
 from pathlib import Path
 
 
@@ -82,6 +82,34 @@ def examine(driver, url, shot=None):
         Path(shot).parent.mkdir(parents=True, exist_ok=True)
         Path(shot).write_bytes(base64.b64decode(png))
     return bad
+
+
+# ---- axe: contrast, names, keyboard ----
+
+def find_axe():
+    "The script of axe-core and an empty string: the file that DL4IA_AXE names, else the one that axe-core-python brings; or None and what is missing"
+    named = os.environ.get('DL4IA_AXE')
+    if named: return Path(named).read_text(encoding='utf-8'), ''
+    spec = importlib.util.find_spec('axe_core_python')
+    if not spec: return None, 'axe-core-python is not installed, and DL4IA_AXE names no file'
+    return (Path(spec.origin).parent/'axe.min.js').read_text(encoding='utf-8'), ''
+
+
+def axe(driver, script, rules=None, exclude=()):
+    "Serious and critical findings of axe on the open page, as lines; `rules` limits it to some, `exclude` leaves out what these CSS selectors match"
+    driver.execute_script("document.head.insertAdjacentHTML('beforeend', '<style>* {transition: none !important; animation: none !important}</style>');if (!window.axe) {" + script + '}')     # colours at rest
+    options = dict(resultTypes=['violations']) | (dict(runOnly=rules) if rules else {})
+    found = driver.execute_async_script("""const [exclude, options, done] = arguments, skip = exclude.filter(o => document.querySelector(o)).map(o => [o]);
+        axe.run(skip.length ? {include: [['html']], exclude: skip} : document, options).then(r => done(r.violations.filter(v => ['serious', 'critical'].includes(v.impact))
+        .map(v => ({id: v.id, impact: v.impact, help: v.help, n: v.nodes.length, html: v.nodes.slice(0, 3).map(o => o.html.slice(0, 120))}))), e => done([{id: 'axe', impact: 'critical', help: '' + e, n: 1, html: []}]))""", list(exclude), options)
+    return [f"{v['impact']}: {v['id']}, {v['n']} times: {v['help']}: {' | '.join(v['html'])}" for v in found]
+
+
+def look_like(driver, width=None, dark=False):
+    "From the next page on, a window `width` pixels wide (None: the browser's own) of a reader who prefers dark or light"
+    if width: driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 600))
+    else: driver.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+    driver.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark' if dark else 'light')]))
 
 
 def main():

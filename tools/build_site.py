@@ -8,11 +8,15 @@ nbdev writes the addresses (nbs/nbdev.yml) and the processed notebooks (_proc), 
 _quarto.yml that Quarto uses for the published site. Two things that Quarto does and smalldocs does not are done here. Pages
 take the names that nbdev gives them (kmeans.html for 01_kmeans.ipynb), and links to the published site become relative. Maths,
 which smalldocs leaves to a script from a content network, becomes MathML, which browsers draw themselves: the site needs no network.
+What neither does is in tools/finish_site.py.
 """
 import argparse, html, json, os, posixpath, re, shutil, subprocess, sys, time
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root/'tools'))
+import finish_site
+
 _math = re.compile(r'<span class="math (inline|display)">\\([(\[])(.*?)\\[)\]]</span>', re.S)
 _katex = re.compile(r'\s*<(?:link|script)\b[^>]*\bkatex\b[^>]*>(?:</script>)?', re.I)
 
@@ -39,16 +43,11 @@ def mathml(page):
 
 def page_names(proc):
     "New names of pages: nbdev's `output-file` in the front matter of each processed notebook"
-    res = {}
-    for nb in sorted(proc.rglob('*.ipynb')):
-        first = next(iter(json.loads(nb.read_text(encoding='utf-8'))['cells']), {})
-        m = re.search(r'^output-file:\s*(\S+)', ''.join(first.get('source', '')), re.M) if first.get('cell_type') == 'raw' else None
-        old = nb.relative_to(proc).with_suffix('.html').as_posix()
-        if m: res[old] = posixpath.join(posixpath.dirname(old), m[1])
-    return {k: v for k, v in res.items() if k != v}
+    old = lambda nb: nb.relative_to(proc).with_suffix('.html').as_posix()
+    return {old(nb): page for page, nb in finish_site.notebooks(proc).items() if old(nb) != page}
 
 
-def finish(site, proc, url):
+def quarto_like(site, proc, url):
     "Give the pages of `site` nbdev's names, make links to `url` relative, and formulas MathML; returns problems"
     names, problems = page_names(proc), []
     for old, new in names.items():
@@ -67,7 +66,8 @@ def finish(site, proc, url):
     return problems
 
 
-known = 'output-file is not read by smalldocs', ' thing(s) to look at'      # the first is done by `finish`
+# not problems: `quarto_like` does what the first three ask for; the last closes every report
+known = 'output-file is not read by smalldocs', 'html-math-method is ignored', 'respect-user-color-scheme is ignored', ' thing(s) to look at'
 
 def build(out=None, check=True, quiet=False):
     "Build the site into `out`; returns a list of problems"
@@ -92,7 +92,8 @@ def build(out=None, check=True, quiet=False):
     if r.returncode: return problems or [f'smalldocs render ended with status {r.returncode}']
     if check: problems += lines(run('check', str(proc)))
     site = proc/cfg.doc_path.name
-    problems += finish(site, proc, cfg.doc_host + cfg.doc_baseurl)
+    problems += quarto_like(site, proc, cfg.doc_host + cfg.doc_baseurl)
+    for o in finish_site.finish(site, proc, cfg): say(f'note: {o}')
     if out.exists() and any(out.iterdir()) and not (out/'site_libs').is_dir(): return problems + [f'{out} holds something other than a site: not replaced']
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def markdown(text):
         if m and (fence is None or line.strip().startswith(fence)): fence = None if fence else m[1]
         elif fence is None:
             if re.match(r'\s*:::', line): continue
-            line = re.sub(r'(!\[[^\]]*\]\([^)]*\))\{[^}]*\}', r'\1', line)
+            line = re.sub(r'(!?\[[^\]]*\]\([^)]*\))\{[^}]*\}', r'\1', line)
             parts = re.split(r'(`[^`]*`)', line)      # inline code stays too
             line = ''.join(o if i % 2 else _src.sub(lambda m: m[1] + relink(m[2]) + m[3], _link.sub(lambda m: m[1] + relink(m[2]) + m[3], o))
                            for i, o in enumerate(parts))
