@@ -15,12 +15,13 @@ from .checking import TASKS, Task
 from .evaluate import nmi
 from .train import fork_seed
 
-# %% ../nbs/10a_answers.ipynb #f52c763d
+# %% ../nbs/10a_answers.ipynb #638bd891
 def _g(seed): return torch.Generator().manual_seed(seed)
 def _n(seed, *shape): return torch.randn(*shape, generator=_g(seed))
 def _u(seed, *shape): return torch.rand(*shape, generator=_g(seed))
 def _ints(seed, high, *shape): return torch.randint(high, shape, generator=_g(seed))
 def _eye(n): return torch.eye(n, dtype=torch.bool)
+def _no(o): return o is None or o is Ellipsis
 
 # %% ../nbs/10a_answers.ipynb #5e9527e6
 def _d2(X, C): return torch.cdist(X.double(), C.double())**2
@@ -100,7 +101,7 @@ Task('kmeans-plusplus', 'extend', 'k-means++: where the next centre is drawn', 1
     lambda: {'one centre so far': (_n(0, 12, 2), _n(0, 12, 2)[:1]), 'three centres so far': (_n(1, 25, 3), _n(1, 25, 3)[[3, 9, 20]])},
     why='A point that already is a centre has probability 0, a lonely group far away nearly 1.');
 
-# %% ../nbs/10a_answers.ipynb #9b0ec1dd
+# %% ../nbs/10a_answers.ipynb #bf592d11
 def _out(n, k, s, p): return (n + 2*p - k)//s + 1
 Task('alexnet-size', 'predict', 'The side of a map after conv1 and its pooling', 5, _out(_out(224, 11, 4, 2), 3, 2, 0),
     [('pool-forgotten', 55, 'This is the map of conv1. The pooling comes after it.'),
@@ -147,7 +148,7 @@ class _Net(nn.Module):
     def forward(self, x): return self.body(x)
 def _probe_features(f, net, x, train):
     net.train(train); stats = net.body[1].running_mean.clone(); all_,some = f(net, x), f(net, x[:3])
-    if all_ is None: return None
+    if _no(all_): return None
     return dict(features=all_, alone=some, mode=net.training, graph=all_.requires_grad, statistics=bool(torch.equal(stats, net.body[1].running_mean)))
 def _features(evaluate=True, restore=True, grad=False):
     def f(net, x):
@@ -475,7 +476,7 @@ Task('deepvis-normalise', 'extend', 'Steps of one length', 8, _unit_each,
     lambda: {'gradients of very different lengths': (_some(0, False),), 'one of them is 0': (_some(1, True),)},
     why='Now η means the same for every layer and every filter.');
 
-# %% ../nbs/10a_answers.ipynb #11dab450
+# %% ../nbs/10a_answers.ipynb #d02b5b49
 def _noise_augment(x, g): return x + torch.randn(x.shape, generator=g)
 def _record_augment():
     log = []
@@ -484,7 +485,7 @@ def _record_augment():
     return augment
 def _probe_pair(f, x, seed):
     aug = _record_augment(); out = f(aug, x, torch.Generator().manual_seed(seed))
-    if out is None: return None
+    if _no(out): return None
     a,b = out
     return dict(first=a, second=b, different=not torch.equal(a, b), calls=len(aug.log), both_of_x=all(torch.equal(o, x) for o in aug.log))
 def _same_seed(augment, x, g): s = g.initial_seed(); return augment(x, torch.Generator().manual_seed(s)), augment(x, torch.Generator().manual_seed(s))
@@ -566,7 +567,7 @@ Task('views-overlap', 'extend', 'How much two crops share', 15, _iou,
     lambda: {'four pairs of boxes': _boxes, 'the other way round': (_boxes[1], _boxes[0])},
     why='Two crops of one image share less than half on average: the network has to find out that a paw and an ear belong together.');
 
-# %% ../nbs/10a_answers.ipynb #76395122
+# %% ../nbs/10a_answers.ipynb #981a63fd
 def _pairs(seed, n, d, lengths=True):
     c = _n(seed, n, d); z = [c + .7*_n(seed + i, n, d) for i in (1, 2)]
     return tuple(o*torch.exp(.6*_n(seed + 3 + i, n, 1)) if lengths else o for i,o in enumerate(z))
@@ -654,7 +655,7 @@ def _queue(detach=True, positive=True, tau_how='divide', unit=True, target=0, ke
     return f
 def _queue_probe(f, q, k, queue, tau):
     q,k,queue = (o.clone().requires_grad_() for o in (q, k, queue)); loss = f(q, k, queue, tau)
-    if loss is None: return None
+    if _no(loss): return None
     g = torch.autograd.grad(loss, (q, k, queue), allow_unused=True)
     return dict(loss=loss.detach(), gradient=g[0], keys_have_gradient=g[1] is not None, queue_has_gradient=g[2] is not None)
 Task('simclr-queue', 'extend', 'Negatives from a queue', 20, _queue(),
@@ -745,7 +746,7 @@ Task('infonce-information', 'extend', 'The information in a table', 10, _info('n
     lambda: {'a table': (_T,), 'with an empty cell': (torch.tensor([[.4, 0.], [.1, .5]]),), 'independent': (torch.outer(torch.tensor([.2, .8]), torch.tensor([.3, .3, .4])),)},
     why='A mean of log-ratios: the very ratios that the critic learns.');
 
-# %% ../nbs/10a_answers.ipynb #13587023
+# %% ../nbs/10a_answers.ipynb #6eb39d66
 def _drawer():
     log = []
     def draw(name, n): log.append(name); return 100 + torch.arange(n)
@@ -806,7 +807,7 @@ def _factors(how):
     return f
 def _factor_probe(f, n, a, b, seed):
     out = f(n, a, b, seed)
-    if out is None: return None
+    if _no(out): return None
     torch.rand(1); again = f(n, a, b, seed); x,y = out
     if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor): return out
     return dict(shapes=[len(x), len(y)], ranges=[int(x.min()), int(x.max()), int(y.min()), int(y.max())], even=bool(x.bincount(minlength=a).max() < 1.3*n/a and y.bincount(minlength=b).max() < 1.3*n/b),
@@ -836,12 +837,12 @@ Task('shared-bits', 'extend', 'Information for any choice of views', 8, _min_inf
     lambda: {'one of two': (('digit',), dict(digit=10, background=5)), 'both': (('digit', 'background'), dict(digit=10, background=5)), 'two of three': (('shape', 'size'), dict(shape=3, colour=8, size=4))},
     why='An upper limit of what any encoder\'s features can say about the other view.');
 
-# %% ../nbs/10a_answers.ipynb #f4a3a971
+# %% ../nbs/10a_answers.ipynb #48d0786c
 def _probe_step(f, x, y, lr):
     enc,head = _Net().eval(), nn.Linear(32, 4)
     with fork_seed(1): nn.init.normal_(head.weight, 0, .3); nn.init.zeros_(head.bias)
     loss = f(enc, head, x, y, lr)
-    if loss is None: return None
+    if _no(loss): return None
     with torch.no_grad(): after = head(enc(x))
     return dict(loss=loss, head=after, encoder_has_gradient=any(p.grad is not None and bool(p.grad.any()) for p in enc.parameters()), encoder_changed=not all(torch.equal(a, b) for a,b in zip(enc.parameters(), _Net().parameters())))
 def _probe_train(frozen=True, softmax=False, reduction='mean', sign=1, both=False, zero=True, step=True):

@@ -70,3 +70,5 @@ def test_installs_in_a_clean_environment(wheel, tmp_path):
     for o in cfg['console_scripts'].split():
         p = run(bin/o.split('=')[0], '--help')
         assert p.returncode == 0 and 'usage' in p.stdout.lower(), p.stdout[-3000:]
+    p = run(bin/'dl4ia_exercises', 'exercises')               # the notebooks come from the wheel
+    assert p.returncode == 0 and len(list((tmp_path/'exercises').glob('*.ipynb'))) == 10, p.stdout[-3000:]
