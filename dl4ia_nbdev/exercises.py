@@ -103,7 +103,7 @@ def write_exercises(
         _atomic(path, lambda tmp: Path(tmp).write_text(text, encoding='utf-8')); done[path] = 'written'
     return done
 
-# %% ../nbs/10b_exercises.ipynb #8cc3fa93
+# %% ../nbs/10b_exercises.ipynb #6426f7ff
 def _sheet_of(nb):
     s = nb.get('metadata', {}).get('dl4ia', {}).get('sheet')
     if s in sheets(): return s
@@ -135,7 +135,7 @@ def _run_again(nb, sheet, timeout):
         for n in mine: cells.append(nbformat.v4.new_code_cell(own[n])); done.add(n)
     cells += [nbformat.v4.new_code_cell(s) for n,s in own.items() if n not in done]
     fresh = nbformat.v4.new_notebook(cells=cells, metadata={'kernelspec': dict(name='python3', display_name='Python 3')})
-    with tempfile.TemporaryDirectory() as d: NotebookClient(fresh, timeout=timeout, interrupt_on_timeout=True, allow_errors=True, kernel_name='python3', resources=dict(metadata=dict(path=d))).execute()
+    with tempfile.TemporaryDirectory() as d: NotebookClient(fresh, timeout=timeout, interrupt_on_timeout=True, allow_errors=True, kernel_name='python3', extra_arguments=['--log-level=40'], resources=dict(metadata=dict(path=d))).execute()
     return json.loads(nbformat.writes(fresh))
 
 def grade(
@@ -151,14 +151,18 @@ def grade(
     rows, unread = {}, []
     for q,name in found:
         nb = _read(q)
-        if nb is None: unread.append(name); continue
+        if nb is None: unread.append((name, 'this is no notebook, or a damaged one')); continue
         sheet = _sheet_of(nb)
         if sheet is None: continue
-        got = _verdicts(_run_again(nb, sheet, timeout) if run else nb); mine = [t for t in TASKS.values() if t.sheet == sheet]
+        if run:
+            try: nb = _run_again(nb, sheet, timeout)
+            except ImportError: raise
+            except Exception as e: unread.append((name, f'could not be run to its end: {type(e).__name__}')); continue     # a kernel that died, say
+        got = _verdicts(nb); mine = [t for t in TASKS.values() if t.sheet == sheet]
         word = lambda t: (lambda s, m: 'passed' if s == 'passed' else f'wrong: {m}' if s == 'wrong' else 'open')(*got.get(t.name, ('open', '')))
         cells = {t.name.removeprefix(sheet + '-'): word(t) for t in mine}
         rows.setdefault(sheet, []).append(dict(notebook=name, passed=sum(v == 'passed' for v in cells.values()), of=len(mine)) | cells)
-    if unread: rows['unread'] = [dict(notebook=n, problem='this is no notebook, or a damaged one') for n in unread]
+    if unread: rows['unread'] = [dict(notebook=n, problem=w) for n,w in unread]
     if not rows: raise FileNotFoundError(f"paths: no notebook of the exercises in {', '.join(map(str, paths))}")
     return {s: Table(rows[s], name=f'grades-{s}') for s in [*sheets(), 'unread'] if s in rows}
 

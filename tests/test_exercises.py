@@ -168,3 +168,11 @@ def test_running_anew_does_not_believe_the_file(tmp_path):
     row = grade(path, run=True)['infonce'][0]
     assert row['loss'] == 'open' and row['bound'] == 'wrong: wrong-sign' and row['passed'] == 0
     assert json.loads(path.read_text(encoding='utf-8')) == nb              # nothing is written into the file
+
+
+def test_a_notebook_that_kills_its_kernel(tmp_path):
+    path, = write_exercises(tmp_path, only='infonce')
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    code_cells(nb)[0]['source'] = ['import os\n', 'os._exit(1)']; path.write_text(json.dumps(nb), encoding='utf-8')
+    row, = grade(tmp_path, run=True)['unread'].rows
+    assert row['notebook'] == path.name and 'could not be run' in row['problem']
