@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .report import Table
 from .train import fork_seed
 
-# %% ../nbs/10_checking.ipynb #56dcabc7
+# %% ../nbs/10_checking.ipynb #89280a54
 KINDS = ('predict', 'implement', 'explain', 'extend')
 TASKS = {}   # name -> Task, in the order of the course
 
@@ -47,7 +47,7 @@ class Task:
         if kind not in KINDS: raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
         if name in TASKS and TASKS[name].title != title: raise ValueError(f"name {name!r} is taken by {TASKS[name].title!r}")
         self.name, self.kind, self.title, self.minutes, self.reference, self.mistakes = name, kind, title, minutes, reference, [Mistake(*m) for m in mistakes]
-        self.cases, self.probe, self.why, self.tol = cases, probe, why, tol
+        self.cases, self.probe, self.why, self.tol, self._known = cases, probe, why, tol, {}
         TASKS[name] = self
     @property
     def sheet(self)->str: # 'kmeans'
@@ -75,6 +75,12 @@ class Task:
                 out[label] = _Changed() if self.probe is None and not all(map(_untouched, before, mine)) else got
             except Exception as e: out[label] = e
         return out
+    def known(self,
+        i=None,  # Number of a mistake; None: the reference
+    )->dict:     # As `run`
+        "What the reference or a known mistake gives; computed once"
+        if i not in self._known: self._known[i] = self.run(self.reference if i is None else self.mistakes[i].wrong)
+        return self._known[i]
     def __repr__(self): return f'Task({self.name!r}, {self.kind}, {len(self.mistakes)} known mistakes)'
 
 @contextmanager
@@ -153,7 +159,7 @@ def _compare(got, want, tol=1e-3, strict=True):
     at = '' if a.numel() == 1 else f', first at {tuple(int(v) for v in np.unravel_index(i, tuple(a.shape)))}' if a.ndim > 1 else f', first at {i}'
     return (f'{x:.6g} came, {y:.6g} is wanted' if a.numel() == 1 else f'{int(wrong.sum())} of {a.numel()} values differ{at}: {x:.6g} came, {y:.6g} is wanted') + (f'; {simple}' if simple else '')
 
-# %% ../nbs/10_checking.ipynb #fb6c2720
+# %% ../nbs/10_checking.ipynb #f05dc7f4
 class Verdict:
     "What a check found; shows itself in a notebook, and keeps what grading needs"
     mime = 'application/vnd.dl4ia.verdict+json'
@@ -206,7 +212,7 @@ def _judge_function(task, answer):
     if not callable(answer): return 'wrong', f'A function is wanted, got {_kind(_plain(answer))}: give its name without brackets.', 'unknown'
     got = task.run(answer)
     if all(map(_is_blank, got.values())): return 'open', '', ''
-    want = task.run(task.reference)
+    want = task.known()
     def agree(a, b, strict=False):
         for k in b:
             if isinstance(a[k], Exception) or isinstance(b[k], Exception):
@@ -216,8 +222,8 @@ def _judge_function(task, answer):
             elif (w := _compare(a[k], b[k], task.tol, strict)): return f'{k}: {w}'
         return ''
     if not agree(got, want, True): return 'passed', task.why, ''
-    for m in task.mistakes:
-        if not agree(got, task.run(m.wrong)): return 'wrong', m.hint, m.name
+    for i,m in enumerate(task.mistakes):
+        if not agree(got, task.known(i)): return 'wrong', m.hint, m.name
     n = len(want)
     for i,k in enumerate(want):
         where = f'Case {i + 1} of {n}, {k}: '
