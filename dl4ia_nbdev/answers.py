@@ -837,7 +837,7 @@ Task('shared-bits', 'extend', 'Information for any choice of views', 8, _min_inf
     lambda: {'one of two': (('digit',), dict(digit=10, background=5)), 'both': (('digit', 'background'), dict(digit=10, background=5)), 'two of three': (('shape', 'size'), dict(shape=3, colour=8, size=4))},
     why='An upper limit of what any encoder\'s features can say about the other view.');
 
-# %% ../nbs/10a_answers.ipynb #48d0786c
+# %% ../nbs/10a_answers.ipynb #bfed1bda
 def _probe_step(f, x, y, lr):
     enc,head = _Net().eval(), nn.Linear(32, 4)
     with fork_seed(1): nn.init.normal_(head.weight, 0, .3); nn.init.zeros_(head.bias)
@@ -867,7 +867,7 @@ Task('sheet-1-step', 'implement', 'Part 1: train a head on a frozen network', 15
 Task('sheet-1-guess', 'predict', 'Part 1: what a random network is good for', 3, 'b',
     [('chance', 'a', 'A random network is a random map of the image, but a continuous one: patches that are alike stay alike. That is enough to beat chance.'),
      ('as-good', 'c', 'Training with labels has something to choose from. Random features do not, and lose a good part of it.'),
-     ('colour', 'd', 'The network sees colours here, and does not lose all of what it sees.')],
+     ('colour', 'd', 'The colours are lost here, to Sobel. Edges are left, and they are enough to beat chance.')],
     why='The lecture: 12 % of ImageNet where chance is 0.1 % (Noroozi & Favaro 2016). Random weights are the baseline, not zero.')
 
 def _rise(net, x, channel, steps, eta, theta, every, smooth, how='right'):
