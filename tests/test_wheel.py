@@ -33,7 +33,8 @@ def test_contents(wheel):
     names, pkg = zipfile.ZipFile(wheel).namelist(), cfg['lib_path']
     have = {o for o in names if o.startswith(pkg + '/')}
     root = Path(__file__).resolve().parent.parent
-    assert have == {o.relative_to(root).as_posix() for o in (root/pkg).rglob('*.py')} | {f'{pkg}/py.typed'}
+    assert have == {o.relative_to(root).as_posix() for o in (root/pkg).rglob('*.py')} | {f'{pkg}/py.typed'} | {o.relative_to(root).as_posix() for o in (root/pkg/'sheets').glob('*.ipynb')}
+    assert sum(o.startswith(f'{pkg}/sheets/') for o in have) == 10
     rest = {o for o in names if not o.startswith(pkg + '/')}
     assert all('.dist-info/' in o for o in rest), rest
     assert any(o.endswith('LICENSE') for o in rest)
@@ -69,3 +70,5 @@ def test_installs_in_a_clean_environment(wheel, tmp_path):
     for o in cfg['console_scripts'].split():
         p = run(bin/o.split('=')[0], '--help')
         assert p.returncode == 0 and 'usage' in p.stdout.lower(), p.stdout[-3000:]
+    p = run(bin/'dl4ia_exercises', 'exercises')               # the notebooks come from the wheel
+    assert p.returncode == 0 and len(list((tmp_path/'exercises').glob('*.ipynb'))) == 10, p.stdout[-3000:]
