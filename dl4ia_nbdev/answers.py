@@ -192,11 +192,11 @@ def _knn_case(seed, n=120, d=6, c=2):
     y = _ints(seed, c, n); M = _n(seed + 1, c, d); x = (M[y] + .8*_n(seed + 2, n, d))*torch.exp(1.2*_n(seed + 3, n, 1)); m = n*2//3
     return x[:m], y[:m], x[m:], y[m:]
 Task('evaluate-knn', 'implement', 'Nearest neighbours by cosine', 15, lambda ax, ay, bx, by, k: _knn(ax, ay, bx, by, k),
-    [('not-normalised', lambda *a: _knn(*a, unit=False), 'The product was taken without scaling the rows to length one: long training rows are everybody\'s neighbours. Cosine divides by the lengths.'),
+    [('not-normalised', lambda ax, ay, bx, by, k: _knn(ax, ay, bx, by, k, unit=False), 'The product was taken without scaling the rows to length one: long training rows are everybody\'s neighbours. Cosine divides by the lengths.'),
      ('euclidean', lambda ax, ay, bx, by, k: (ay[torch.cdist(bx, ax).topk(k, 1, largest=False).indices].mode(1).values == by).double().mean().item(), 'These are Euclidean neighbours of rows as they are. Scale the rows to length one first; then both measures agree.'),
-     ('farthest', lambda *a: _knn(*a, far=True), 'The k least similar rows have voted: a large cosine is near.'),
+     ('farthest', lambda ax, ay, bx, by, k: _knn(ax, ay, bx, by, k, far=True), 'The k least similar rows have voted: a large cosine is near.'),
      ('only-one', lambda ax, ay, bx, by, k: _knn(ax, ay, bx, by, 1), 'Only the nearest neighbour was asked; k of them vote.'),
-     ('error', lambda *a: _knn(*a, error=True), 'This is the share of wrong answers. Accuracy is the share of right ones.'),
+     ('error', lambda ax, ay, bx, by, k: _knn(ax, ay, bx, by, k, error=True), 'This is the share of wrong answers. Accuracy is the share of right ones.'),
      ('count', lambda ax, ay, bx, by, k: _knn(ax, ay, bx, by, k)*len(by), 'This is the number of right answers. Divide by the number of test rows.'),
      ('wrong-labels', lambda ax, ay, bx, by, k: _knn(ax, ay, bx, ay[:len(by)], k), 'The votes were compared with the labels of training rows. They predict the labels of the test rows.')],
     lambda: {'two classes, k = 5': (*_knn_case(0), 5), 'two classes, k = 1': (*_knn_case(10), 1), 'two classes, k = 9': (*_knn_case(20, 200, 4), 9)},

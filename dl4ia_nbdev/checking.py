@@ -16,7 +16,7 @@ from .train import fork_seed
 
 # %% ../nbs/10_checking.ipynb #89280a54
 KINDS = ('predict', 'implement', 'explain', 'extend')
-TASKS = {}   # name -> Task, in the order of the course
+TASKS: dict[str, 'Task'] = {}   # name -> Task, in the order of the course
 
 class Mistake:
     "A known way to be wrong: what it gives, and what to say about it"
@@ -47,7 +47,8 @@ class Task:
         if kind not in KINDS: raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
         if name in TASKS and TASKS[name].title != title: raise ValueError(f"name {name!r} is taken by {TASKS[name].title!r}")
         self.name, self.kind, self.title, self.minutes, self.reference, self.mistakes = name, kind, title, minutes, reference, [Mistake(*m) for m in mistakes]
-        self.cases, self.probe, self.why, self.tol, self._known = cases, probe, why, tol, {}
+        self.cases, self.probe, self.why, self.tol = cases, probe, why, tol
+        self._known: dict = {}
         TASKS[name] = self
     @property
     def sheet(self)->str: # 'kmeans'
@@ -243,7 +244,7 @@ def judge(
     with _one_thread(): status,text,mistake = (_judge_value if task.cases is None else _judge_function)(task, answer)
     return Verdict(name, status, text, mistake)
 
-_seen = {}   # exercise -> its last verdict in this session
+_seen: dict[str, 'Verdict'] = {}   # exercise -> its last verdict in this session
 
 def check(
     name:str,  # Name of the exercise

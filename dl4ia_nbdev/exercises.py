@@ -148,7 +148,7 @@ def grade(
     for o in paths:
         if not o.exists(): raise FileNotFoundError(f"paths: there is no {o}")
         found += [(q, q.relative_to(o).as_posix()) for q in sorted(o.rglob('*.ipynb')) if '.ipynb_checkpoints' not in q.parts] if o.is_dir() else [(o, o.name)]
-    rows, unread = {}, []
+    rows: dict = {}; unread: list = []
     for q,name in found:
         nb = _read(q)
         if nb is None: unread.append((name, 'this is no notebook, or a damaged one')); continue
@@ -170,7 +170,7 @@ def mistakes_seen(
     grades:dict, # What `grade` gave
 )->Table:        # A row a mistake: exercise, mistake, how many made it, what they were told
     "The mistakes of a class, the most frequent first: what to talk about next time; raises `ValueError` when nobody has made one"
-    count = {}
+    count: dict = {}
     for s,t in grades.items():
         for r in t.rows:
             for k,v in r.items():
