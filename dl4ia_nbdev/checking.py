@@ -31,6 +31,7 @@ class Mistake:
 
 class Task:
     "One exercise: the right answer, the inputs it is tried on, and the mistakes that are recognised"
+    title: str
     def __init__(self,
         name:str,          # 'kmeans-assign': the sheet, a hyphen, the exercise
         kind:str,          # 'predict', 'implement', 'explain' or 'extend'
