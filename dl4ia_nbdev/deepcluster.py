@@ -372,7 +372,7 @@ class DeepCluster:
             if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
-            if path is not None and path.exists(): start = self._load(path, images, opts); bar.update(start)
+            if world.tell(path is not None and path.exists()): start = self._load(path, images, opts); bar.update(start)
             H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing

@@ -296,7 +296,7 @@ class SimCLR:
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            if path is not None and path.exists(): got = _resume(path, both, opt, _fingerprint(self.settings(), images)); self.history_ = got['history']; start = len(self.history_); bar.update(start)
+            if world.tell(path is not None and path.exists()): got = _resume(path, both, opt, _fingerprint(self.settings(), images)); self.history_ = got['history']; start = len(self.history_); bar.update(start)
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
