@@ -106,7 +106,7 @@ class AlexNet(nn.Module):
         x:Tensor,         # (N, in_channels, H, W) float; H and W at least `min_size`, or less where `last` is an early layer
         last:str='fc7',   # Go no further than this layer
     )->dict[str, Tensor]: # tap -> output, in order
-        "The outputs of the named layers up to `last`; raises `ValueError` for a layer or an input that does not fit"
+        "The outputs of the named layers up to `last`; raises `ValueError` for a layer or an input that does not fit, `TypeError` for an input of another dtype"
         if last not in TAPS: raise ValueError(f"last must be one of {TAPS}, got {last!r}")
         if x.ndim != 4 or x.shape[1] != self.in_channels: raise ValueError(f"x must be N×{self.in_channels}×H×W, got shape {tuple(x.shape)}")
         if not x.is_floating_point(): raise TypeError(f"x must be floating point, got {x.dtype}; ImageSet.normalize makes it so")
@@ -128,7 +128,7 @@ class AlexNet(nn.Module):
     def forward(self,
         x:Tensor, # (N, in_channels, H, W) float
     )->Tensor:    # (N, n_classes) or (N, hidden)
-        "Logits, or fc7 before its ReLU when there is no head"
+        "Logits, or fc7 before its ReLU when there is no head; raises what `taps` raises"
         h = self.taps(x)['fc7']
         return h if self.head is None else self.head(F.relu(h))
 
@@ -142,7 +142,7 @@ def alexnet(
     seed:int|None=None,         # Seed of the initial weights; None: torch's global random state
     **kwargs,                   # Override any argument of `AlexNet`, e.g. sobel=True, in_channels=1
 )->AlexNet:
-    "An AlexNet by name; raises `ValueError` for a variant that does not exist"
+    "An AlexNet by name; raises `ValueError` for a variant that does not exist and a seed below 0"
     if variant not in _VARIANTS: raise ValueError(f"variant must be one of {list(_VARIANTS)}, got {variant!r}")
     if seed is not None: _check_seed(seed)
     with torch.random.fork_rng(enabled=seed is not None):
@@ -183,7 +183,7 @@ def draw_network(
     size:int|tuple=224,  # Side of the input in pixels, or (height, width)
     ax=None,             # Where to draw; None: a new figure
 ):                       # The axes
-    "The network as boxes drawn from the module's own shapes: height follows the map's side, depth its channels"
+    "The network as boxes drawn from the module's own shapes: height follows the map's side, depth its channels; raises `ValueError` for a size below `AlexNet.min_size`"
     import matplotlib.pyplot as plt
     from matplotlib.patches import Polygon
     if ax is None: _,ax = plt.subplots(figsize=(11, 3.6))
@@ -207,7 +207,7 @@ def draw_network(
 def response(
     maps:Tensor, # (N, C, H, W) feature maps
 )->Tensor:       # (N, C)
-    "The response of each image to each filter: the sum of its feature map"
+    "The response of each image to each filter: the sum of its feature map; raises `ValueError` for what is not N×C×H×W"
     if maps.ndim != 4: raise ValueError(f"maps must be N×C×H×W, got shape {tuple(maps.shape)}")
     return maps.sum((2, 3))
 
@@ -216,7 +216,7 @@ def triple_order(
     X:Tensor,  # (n, …) images or features, flattened; Euclidean distance
     y:Tensor,  # (n,) integer kinds
 )->float:      # Share of triples with d(a, b) < d(a, c); ties count one half
-    "Over all triples (a and b of one kind, c of another): how often is the pair of one kind the closer one? Chance is 0.5; raises `ValueError` when there is no such triple"
+    "Over all triples (a and b of one kind, c of another): how often is the pair of one kind the closer one? Chance is 0.5; raises `ValueError` when there is no such triple, for lengths that differ and for values that are not finite"
     X,y = torch.as_tensor(X), torch.as_tensor(y)
     if len(X) != len(y): raise ValueError(f"X and y must have the same length, got {len(X)} and {len(y)}")
     if not torch.isfinite(X).all(): raise ValueError(f"X must be finite, got NaN or infinity in {int((~torch.isfinite(X.flatten(1))).any(1).sum())} row(s)")

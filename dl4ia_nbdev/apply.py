@@ -276,7 +276,9 @@ def look_folder(
     cache=True,            # As in `ImageSet.from_folder`
     progress:bool=False,   # Say what is going on, on stderr
 )->Path:                   # The page
-    "What an encoder responds to: first-layer filters, and for the most selective filters of three layers the nine pictures of the folder that excite each most, beside an image made to excite it (Yosinski et al. 2015)"
+    """What an encoder responds to: first-layer filters, and for the most selective filters of three layers the nine pictures of the folder that excite each most, beside an image made to excite it (Yosinski et al. 2015).
+
+    Raises `ValueError` for numbers below 1 and a folder without pictures."""
     import matplotlib.pyplot as plt
     from dl4ia_nbdev.deepvis import Channel, maximise, most_selective, show_top_images, top_images
     from dl4ia_nbdev.plot import show_filters, show_grid
@@ -359,7 +361,7 @@ def main(
     argv=None,     # Words of the command line; None: those of this process
     only=None,     # One command, for its own script; None: the first word names it
 )->int:            # 0: done; 2: something is wrong with what was given; 3: another process of the same run ended; 130: stopped by hand
-    "The commands; results go to standard output, everything else to standard error"
+    "The commands; results go to standard output, everything else to standard error; raises `SystemExit` for words that it does not know"
     import matplotlib
     matplotlib.use('Agg'); p = _parser(only); a = p.parse_args(argv); rank, many = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1)) > 1; who = f'{p.prog}: ' + (f'process {rank}: ' if many else '')
     if many and a.run is not _learn: _say(f'{who}only learn runs in several processes'); return 2

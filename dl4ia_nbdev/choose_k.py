@@ -31,7 +31,7 @@ def elbow(
     ks,        # Numbers of clusters, three or more whole numbers in rising order
     inertias,  # Inertia of the best clustering found for each of them
 )->int:        # The k whose inertia lies farthest below the chord; the first k if none lies below it
-    "The bend of the inertia curve: the point farthest below the chord from its first point to its last"
+    "The bend of the inertia curve: the point farthest below the chord from its first point to its last; raises `ValueError` for fewer than three ks, ks that do not rise and inertias that do not fit or are not finite, `TypeError` for ks that are not whole"
     ks = _rising(ks, count=3); J = np.asarray(inertias, dtype=float)
     if J.shape != (len(ks),): raise ValueError(f"inertias must hold one number a k ({len(ks)}), got shape {J.shape}")
     if not np.isfinite(J).all(): raise ValueError(f"inertias must be finite, got {J[~np.isfinite(J)][0]} for k={ks[int(np.argmin(np.isfinite(J)))]}")
@@ -98,11 +98,11 @@ def _reference_draw(box, n, rng):
     return (lo + (hi - lo)*U) @ V + mean
 
 def uniform_reference(
-    X,                  # Points, n×d, array or tensor
+    X,                  # Points, n×d, array or tensor of finite numbers
     reference='pca',    # 'pca': a box along the principal axes; 'box': a box along the features
     random_state=None,  # None, a whole number or a CPU torch.Generator
 ):                      # Points, n×d, of X's kind
-    "As many points as `X` has, without groups: uniform over a box around `X`"
+    "As many points as `X` has, without groups: uniform over a box around `X`; raises `ValueError` for another reference, NaN or infinity, `TypeError` for what is not real numbers"
     W = _enter(X)[0]; box = _reference_box(W, reference)
     Z = _reference_draw(box, len(W), np.random.default_rng([_seed(random_state), 1, 0]))
     return Z if isinstance(X, Tensor) else Z.numpy()
@@ -139,7 +139,7 @@ def gap_statistic(
 def gap_rule(
     rows,    # List of dicts with k, gap and s, as gap_statistic returns them
 )->int|None: # The smallest k with Gap(k) ≥ Gap(next k) - s(next k); None if there is none
-    "The paper's choice: the first k after which the gap does not widen by more than its error"
+    "The paper's choice: the first k after which the gap does not widen by more than its error; raises `ValueError` for fewer than two rows"
     rows = list(rows)
     if len(rows) < 2: raise ValueError(f"rows must hold at least 2 ks to compare, got {len(rows)}")
     return next((r['k'] for r,nxt in zip(rows, rows[1:]) if r['gap'] >= nxt['gap'] - nxt['s']), None)
@@ -163,7 +163,7 @@ def stability(
     n_init=3,          # Starts of each K-means
     random_state=None, # None, a whole number or a CPU torch.Generator
 )->list[dict]:         # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
-    "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004)"
+    "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004); raises `ValueError` for a k above n/2, ks that do not rise and points that are not finite"
     W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, ks)
     return _stability(W, ks, _whole(n_pairs, 'n_pairs'), _whole(n_init, 'n_init'), _seed(random_state))
 
@@ -187,7 +187,7 @@ class KChoice:
         axs=None,   # As many axes as methods, or None for a new figure
         mark=None,  # A k to mark with a dotted line, the true one say
     ):              # Array of axes, one a method
-        "Draw the curve of every method, with a line at the k that it picks"
+        "Draw the curve of every method, with a line at the k that it picks; raises `ValueError` for another number of axes"
         if axs is None: axs = plt.subplots(1, len(self.picks), figsize=(2.5*len(self.picks), 2.4), squeeze=False, layout='constrained')[1][0]
         axs = np.atleast_1d(axs)
         if axs.shape != (len(self.picks),): raise ValueError(f"axs must hold {len(self.picks)} axes, one a method ({', '.join(self.picks)}), got shape {axs.shape}")

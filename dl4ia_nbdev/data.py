@@ -198,7 +198,7 @@ class ImageSet:
     def __getitem__(self,
         i,  # int: one image; slice, list, index or boolean array: an `ImageSet`
     ):
-        "An int gives the image (C, H, W) uint8; anything else a smaller `ImageSet` with the same normalisation"
+        "An int gives the image (C, H, W) uint8; anything else a smaller `ImageSet` with the same normalisation; raises `IndexError` for places that there are not and a mask of another length, `TypeError` for what is neither whole numbers nor booleans"
         if isinstance(i, (int, np.integer)) and not isinstance(i, bool): return self.images[i]
         self.mean  # fix the normalisation before cutting, so that parts share it
         if not isinstance(i, slice): i = _index(i, len(self), 'index')
@@ -209,7 +209,7 @@ class ImageSet:
     def only(self,
         *names:str,  # Class names to keep
     )->'ImageSet':
-        "The images of the named classes; raises `ValueError` for a name that is not a class"
+        "The images of the named classes; raises `ValueError` for a name that is not a class and for a set without labels or class names"
         if self.labels is None or self.class_names is None: raise ValueError("only(...) needs labels and class names, and this set has none")
         for n in names:
             if n not in self.class_names: raise ValueError(f"names must be among {self.class_names}, got {n!r}")
@@ -219,7 +219,7 @@ class ImageSet:
         fraction:float=0.5,         # Share of the first part, between 0 and 1
         seed:int=0,                 # Same seed, same split
     )->'tuple[ImageSet, ImageSet]': # (first, second), disjoint
-        "Two disjoint random parts, each class divided alike where there are labels"
+        "Two disjoint random parts, each class divided alike where there are labels; raises `ValueError` for a fraction outside (0, 1) or one that leaves a part empty, and for a seed below 0"
         _check_seed(seed)
         if not 0 < fraction < 1: raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
         g = torch.Generator().manual_seed(seed)
@@ -233,14 +233,14 @@ class ImageSet:
         labels:Tensor|np.ndarray|Sequence[int], # N integers
         class_names:Sequence[str]|None=None, # Their names, or None
     )->'ImageSet':
-        "The same images under other labels (pseudo-labels, say)"
+        "The same images under other labels (pseudo-labels, say); raises `ValueError` or `TypeError` for labels that do not fit"
         self.mean
         return self._like(self.images, labels, class_names=class_names)
 
     def with_normalization(self,
         other:'ImageSet',  # The set whose mean and std are taken over, usually the training set
     )->'ImageSet':
-        "The same images, normalised as `other` is"
+        "The same images, normalised as `other` is; raises `ValueError` for another number of channels"
         return self._like(self.images, self.labels, mean=other.mean, std=other.std)
 
     def _normalisation(self)->tuple[Tensor, Tensor]:
@@ -264,7 +264,7 @@ class ImageSet:
     def normalize(self,
         images:Tensor, # (N, C, H, W) or (C, H, W) uint8
     )->Tensor:         # float32, each channel of this set has mean 0 and standard deviation 1
-        "Bytes to normalised floats, on the device of `images`"
+        "Bytes to normalised floats, on the device of `images`; raises `TypeError` for what is not uint8"
         if images.dtype != torch.uint8: raise TypeError(f"images must be uint8, got {images.dtype}")
         m,s = (o.to(images.device)[:, None, None] for o in (self.mean, self.std))
         return (images.float() / 255 - m) / s
@@ -284,7 +284,7 @@ class ImageSet:
         normalize:bool=True,           # Normalised floats, or the bytes as they are
         drop_last:bool=False,          # Leave out a last batch that is not full?
     )->Iterator[tuple[Tensor, Tensor|None]]: # x (B, C, H, W) and y (B,) int64, or None without labels
-        "Batches in order, shuffled, or in the order given"
+        "Batches in order, shuffled, or in the order given; raises, when the first batch is asked for, `ValueError` for a batch size below 1 or a seed below 0, and what indexing raises for `order`"
         _check_n(batch_size, 'batch_size'); _check_seed(seed)
         if order is None: order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)) if shuffle else None
         else: order = _index(order, len(self), 'order')
@@ -297,7 +297,7 @@ class ImageSet:
     def save(self,
         path:str|Path, # A folder; made if needed
     )->Path:           # The folder
-        "Write `images.npy` and `set.json`, from which `ImageSet.load` memory-maps"
+        "Write `images.npy` and `set.json`, from which `ImageSet.load` memory-maps; raises `FileExistsError` where `path` is a file"
         path = Path(path).expanduser(); path.mkdir(parents=True, exist_ok=True)
         def write(tmp):
             with open(tmp, 'wb') as f: np.save(f, self.images.numpy())
@@ -311,7 +311,7 @@ class ImageSet:
         path:str|Path,    # A folder that `save` wrote
         memmap:bool=True, # Leave the pixels on disk and read what is used?
     )->'ImageSet':
-        "An `ImageSet` from disk; raises `FileNotFoundError` when the folder is not one that `save` wrote"
+        "An `ImageSet` from disk; raises `FileNotFoundError` when the folder is not one that `save` wrote, `ValueError` when what it holds is damaged"
         path = Path(path).expanduser()
         for f in ('images.npy', 'set.json'):
             if not (path/f).exists(): raise FileNotFoundError(f"path: {path} holds no {f}; it must be a folder written by ImageSet.save")
@@ -327,7 +327,7 @@ class ImageSet:
         class_names:Sequence[str]|None=None, # Name of each class, or None
         **kwargs,                          # name, source, licence, mean, std
     )->'ImageSet':
-        "An `ImageSet` from arrays; the constructor under a name that says so"
+        "An `ImageSet` from arrays; the constructor under a name that says so, which raises what the constructor raises"
         return cls(images, labels, class_names, **kwargs)
     @classmethod
     def from_folder(cls,
@@ -340,7 +340,9 @@ class ImageSet:
         progress:bool=False,           # Show a bar?
         **kwargs,                      # name, source, licence, mean, std
     )->'ImageSet':
-        "All images below a folder, in sorted order, as one set, with `files`, `skipped` (file, reason) and `duplicates` (how many have the pixels of an earlier one); raises `FileNotFoundError` or `NotADirectoryError` for what is no folder, and `ValueError` when nothing can be read"
+        """All images below a folder, in sorted order, as one set, with `files`, `skipped` (file, reason) and `duplicates` (how many have the pixels of an earlier one).
+
+        Raises `FileNotFoundError` or `NotADirectoryError` for what is no folder; `ValueError` when nothing can be read, when images differ in size, for settings that there are not, and, unless broken files are skipped, for the first of them."""
         from dl4ia_nbdev.folders import _read_folder
         return _read_folder(cls, path, size, on_error, channels, cache, workers, progress, kwargs)
 
@@ -420,7 +422,7 @@ def open_image(
     size:int|None=None, # Side in pixels: short side resized to it, centre cut out. None: as it is
     channels:int=3,     # 3: RGB, 1: grey, another number: arrays and TIFF with so many bands
 )->Tensor:              # (channels, H, W) uint8
-    "An image file as bytes, upright, the first frame of several, transparent parts white; raises `FileNotFoundError`, or `ValueError` naming a file that is no readable image"
+    "An image file as bytes, upright, the first frame of several, transparent parts white; raises `FileNotFoundError`, or `ValueError` naming a file that is no readable image, a size or a number of channels below 1"
     _check_reading(size, channels)
     path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"path: there is no file {path}")
@@ -434,7 +436,7 @@ def photo_tiles(
     split:str,                      # 'train' or 'test'
     margin:int=4,                   # Distance that patches of the two splits keep, pixels
 )->list[tuple[int, int, int, int]]: # Boxes (top, left, bottom, right) inside which patches of that split lie
-    "Tiles of a photograph, chessboard fashion, shrunk by half the margin on each side"
+    "Tiles of a photograph, chessboard fashion, shrunk by half the margin on each side; raises `ValueError` for a title or a split that does not exist, and for a size or a margin that leaves no tiles of both splits"
     if split not in ('train', 'test'): raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     _check_n(size, 'size')
     if margin < 0: raise ValueError(f"margin must be 0 or more, got {margin}")
@@ -468,7 +470,7 @@ def photo_patches(
     seed:int=0,          # Same seed, same patches
     margin:int=4,        # Pixels between any training and any test patch
 )->ImageSet:             # labels: the photograph, class_names: `PHOTO_TITLES`
-    "Square patches of the ten photographs, labelled by the photograph they come from"
+    "Square patches of the ten photographs, labelled by the photograph they come from; raises `ValueError` for fewer than ten patches, a size that no tile holds, a split that does not exist and a seed below 0"
     _check_n(n); _check_seed(seed)
     if n < 10: raise ValueError(f"n must be at least 10, one for each photograph, got {n}")
     xs,ys = [],[]
@@ -486,7 +488,7 @@ def patch(
     split:str='train',  # 'train' or 'test'
     seed:int=0,         # Which one
 )->Tensor:              # (3, size, size) uint8
-    "One patch of a photograph, by its title"
+    "One patch of a photograph, by its title; raises `ValueError` for a title or a split that does not exist, a size that no tile holds and a seed below 0"
     _check_seed(seed)
     a,b,c,d = next(_patch_boxes(title, size, 1, split, seed, 4))
     return photo(title)[:, a:c, b:d]
@@ -497,7 +499,7 @@ def photo_crops(
     n:int=6,            # Crops of each photograph
     seed:int=0,         # Same seed, same crops
 )->ImageSet:            # 10·n crops, labels: the photograph
-    "Crops of each photograph that do not overlap one another, on a grid with a random offset"
+    "Crops of each photograph that do not overlap one another, on a grid with a random offset; raises `ValueError` for more crops of that size than a photograph holds, and a seed below 0"
     _check_n(size, 'size'); _check_n(n); _check_seed(seed)
     xs,ys = [],[]
     for i,t in enumerate(PHOTO_TITLES):
@@ -515,7 +517,7 @@ def photo_crops(
 def digits(
     split:str='all',  # 'all', 'train' (the first 1,297) or 'test' (the last 500)
 )->ImageSet:          # N×1×8×8, labels 0…9
-    "scikit-learn's handwritten digits (UCI, 1,797 of 8×8), as images"
+    "scikit-learn's handwritten digits (UCI, 1,797 of 8×8), as images; raises `ValueError` for another split"
     from sklearn.datasets import load_digits
     if split not in ('all', 'train', 'test'): raise ValueError(f"split must be 'all', 'train' or 'test', got {split!r}")
     d = load_digits(); x = (d.images / 16 * 255).round().astype(np.uint8)
@@ -592,7 +594,7 @@ def dataset(
     size:int|None=None,  # Side in pixels, short side resized and centre cut out; None: the set's usual one
     download:bool=True,  # Let torchvision download what is in neither folder?
 )->ImageSet:
-    "A data set by name: from `$DL4IA_DATA`, the user's cache or a download, in this order; raises `FileNotFoundError` or `ConnectionError` saying where it looked"
+    "A data set by name: from `$DL4IA_DATA`, the user's cache or a download, in this order; raises `FileNotFoundError` or `ConnectionError` saying where it looked, `ValueError` for a name, a split, a number or a size that there is not and for a damaged file"
     if not isinstance(name, str): raise TypeError(f"name must be a string, got {_describe(name)}")
     key = {k.replace('_', ''): k for k in _DATASETS}.get(name.lower().replace('-', '').replace('_', ''))
     if key is None: raise ValueError(f"name must be one of {list(_DATASETS)}, got {name!r}")

@@ -36,7 +36,7 @@ class PCAWhiten:
         n_iter:int=3,           # Power iterations of 'random'
         random_state:int=0,     # Seed of its first guess
     ):
-        "Raises `ValueError` for a `dim` below 1 and a `method` that does not exist"
+        "Raises `ValueError` for a `dim` below 1 and a `method` that does not exist, and for a negative `n_iter` or `random_state`"
         if dim is not None and dim < 1: raise ValueError(f"dim must be at least 1 or None, got {dim}")
         if method not in ('auto', 'exact', 'random'): raise ValueError(f"method must be 'auto', 'exact' or 'random', got {method!r}")
         if n_iter < 0: raise ValueError(f"n_iter must be at least 0, got {n_iter}")
@@ -46,7 +46,7 @@ class PCAWhiten:
         H:Tensor,                # (n, d) features, any float dtype
         world:World|None=None,   # Processes that each hold a part of the rows; None: `H` is all there is
     )->'PCAWhiten':
-        "Sets `mean_` (d,), `components_` (d, k), both float64, and `explained_`, the kept share of the variance; raises `ValueError` for NaN and infinity"
+        "Sets `mean_` (d,), `components_` (d, k), both float64, and `explained_`, the kept share of the variance; raises `ValueError` for NaN and infinity, and for fewer than two rows"
         H = torch.as_tensor(H)
         if H.ndim != 2 or len(H) < 2: raise ValueError(f"H must be (n, d) with n of at least 2, got shape {tuple(H.shape)}")
         _finite(H)
@@ -112,7 +112,7 @@ def pca_whiten(
     H:Tensor,     # (n, d) features
     dim:int=256,  # Axes to keep, at most min(n − 1, d)
 )->Tensor:        # (n, dim) float32, rows of unit length
-    "Centre, rotate to the top axes, equalise their variance, normalise rows"
+    "Centre, rotate to the top axes, equalise their variance, normalise rows (Caron et al. 2018, §3.4); raises `ValueError` for fewer than two rows, NaN and infinity"
     return PCAWhiten(dim).fit(H).transform(H)
 
 # %% ../nbs/03_deepcluster.ipynb #202a3e86
@@ -125,11 +125,11 @@ def _check_labels(labels, k=None):
     return labels
 
 def uniform_sample(
-    labels:Tensor,     # (n,) pseudo-labels
+    labels:Tensor,     # (n,) pseudo-labels, whole numbers of at least 0
     n:int|None=None,   # Draws; None: as many as labels
     generator=None,    # torch.Generator; None: the global one
-)->Tensor:             # (n,) indices, shuffled
-    "Indices in which every non-empty cluster appears equally often, up to one (Caron et al. 2018, §3.3)"
+)->Tensor:             # (n,) int64 indices, shuffled
+    "Indices in which every non-empty cluster appears equally often, up to one (Caron et al. 2018, §3.3); raises `ValueError` for labels that are below 0, empty or not 1-d and for n below 1, `TypeError` for labels that are not whole"
     labels = _check_labels(labels).cpu(); n = len(labels) if n is None else n
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     order = labels.argsort(stable=True); sizes = labels.bincount(); counts = sizes[sizes > 0].tolist()
@@ -164,10 +164,10 @@ def crop_flip(
 # %% ../nbs/03_deepcluster.ipynb #5fed8a00
 def centroid_head(
     features:Tensor,  # (n, d) inputs of the head
-    labels:Tensor,    # (n,) their clusters
+    labels:Tensor,    # (n,) their clusters, whole numbers in 0…k − 1
     n_clusters:int,   # k
 )->tuple:             # (weight (k, d), bias (k,)) float32; a cluster without images has zeros and a bias far below all others
-    "The linear classifier whose answer is the nearest cluster mean"
+    "The linear classifier whose answer is the nearest cluster mean; raises `ValueError` for labels outside 0…k − 1 and features that do not fit or are not finite, `TypeError` for labels that are not whole"
     f,y = features.detach().float(), _check_labels(labels, n_clusters)
     if f.ndim != 2 or len(f) != len(y): raise ValueError(f"features must be (n, d) with one row a label ({len(y)}), got shape {tuple(f.shape)}")
     y = y.to(f.device)
@@ -180,19 +180,19 @@ def centroid_head(
 
 # %% ../nbs/03_deepcluster.ipynb #87068522
 def cluster_sizes(
-    labels:Tensor,   # (n,) pseudo-labels
+    labels:Tensor,   # (n,) pseudo-labels, whole numbers in 0…k − 1
     n_clusters:int,  # k
 )->dict:             # empty, smallest, largest, evenness
-    "Sizes of clusters in a few numbers; evenness is the entropy of the sizes over log k, 1 when all are alike"
+    "Sizes of clusters in a few numbers; evenness is the entropy of the sizes over log k, 1 when all are alike; raises `ValueError` for labels outside 0…k − 1, `TypeError` for labels that are not whole"
     c = torch.bincount(_check_labels(labels, n_clusters), minlength=n_clusters).double(); p = c[c > 0]/c.sum()
     return dict(empty=int((c == 0).sum()), smallest=int(c.min()), largest=int(c.max()), evenness=float(-(p*p.log()).sum()/math.log(max(2, n_clusters))))
 
 def match_clusters(
-    labels:Tensor,    # (n,) clusters of today
+    labels:Tensor,    # (n,) clusters of today, whole numbers in 0…k − 1
     previous:Tensor,  # (n,) clusters of the same images before
     n_clusters:int,   # k
-)->Tensor:            # (k,): the old number of each of today's clusters, a permutation
-    "Names for today's clusters that agree with the old ones on as many images as can be (Hungarian method, Kuhn 1955)"
+)->Tensor:            # (k,) int64: the old number of each of today's clusters, a permutation
+    "Names for today's clusters that agree with the old ones on as many images as can be (Hungarian method, Kuhn 1955); raises `ValueError` for labels outside 0…k − 1 and lengths that differ, `TypeError` for labels that are not whole"
     from scipy.optimize import linear_sum_assignment
     a,b = _check_labels(labels, n_clusters), _check_labels(previous, n_clusters)
     if len(a) != len(b): raise ValueError(f"labels and previous must have the same length, got {len(a)} and {len(b)}")
@@ -251,7 +251,7 @@ class DeepCluster:
         encoder:nn.Module, # As above
         **settings,        # What shall differ
     )->'DeepCluster':
-        "Settings that work on thousands of small images (chosen by measurement, see the experiments): 100 clusters, 30 epochs, a clustering every 10, batches of 128, 64 axes, shifts and mirroring instead of crops"
+        "Settings that work on thousands of small images (chosen by measurement, see the experiments): 100 clusters, 30 epochs, a clustering every 10, batches of 128, 64 axes, shifts and mirroring instead of crops; raises what the constructor raises"
         own: dict[str, Any] = dict(n_clusters=100, epochs=30, recluster=10, batch_size=128, pca_dim=64, augment=shift_flip)
         return cls(encoder, **(own | settings))
 
@@ -417,7 +417,7 @@ class DeepCluster:
     def transform(self,
         images:ImageSet, # Images
     )->Tensor:           # (N, D) float32
-        "Features of images, in evaluation mode"
+        "Features of images, in evaluation mode; raises `ValueError` for features that are not finite"
         return embed(self.encoder, images, precision=self.precision, batch_size=max(256, self.batch_size))
     def predict(self,
         images:ImageSet, # Images

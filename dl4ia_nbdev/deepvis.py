@@ -57,10 +57,11 @@ class Objective:
         layers:str|None|Iterable[str|None]=(), # Names of the submodules that fn reads; None stands for the network's output
         name:str='objective', # What titles and tables call it
     ):
-        "Any function of activations; each image's number must depend on that image alone"
+        "Any function of activations; each image's number must depend on that image alone; raises `TypeError` for what is no function"
         if not callable(fn): raise TypeError(f"fn must be a function of activations, got {type(fn).__name__}")
         self.fn, self.layers, self.name = fn, (layers,) if isinstance(layers, str) or layers is None else tuple(layers), name
     def __call__(self, acts):
+        "(N,) values; raises `TypeError` or `ValueError` for what is not one number an image"
         n = acts.n; a = self.fn(acts)
         if not isinstance(a, Tensor): raise TypeError(f"objective {self.name!r} must give a tensor of one number an image, got {type(a).__name__}")
         if a.ndim == 0 and n == 1: a = a[None]
@@ -104,6 +105,7 @@ class Channel(Objective):
         channel:int,         # Which filter
         reduce:str='sum',    # 'sum' (the lecture's), 'mean' (Lucid's) or 'max'
     ):
+        "Raises `ValueError` for a channel below 0 and a `reduce` that there is not, `TypeError` for a channel that is not whole; what the network lacks is found when it runs"
         _whole(channel, 'channel', 0); f = _reducer(reduce)
         super().__init__(lambda acts: f(_at(_maps(acts, layer), channel, layer)), layer, f'{layer}:{channel}' + (f' ({reduce})' if reduce != 'sum' else ''))
 
@@ -115,6 +117,7 @@ class Unit(Objective):
         row:int|None=None,# Row of the map; None: the middle
         col:int|None=None,# Column of the map; None: the middle
     ):
+        "Raises `ValueError` for a channel below 0, `TypeError` for one that is not whole; what the network or its map lacks is found when it runs"
         _whole(channel, 'channel', 0)
         def f(acts):
             m = _at(_maps(acts, layer), channel, layer); h,w = m.shape[1:]
@@ -130,6 +133,7 @@ class Direction(Objective):
         vector,           # (C,) numbers, one a channel; its length does not matter
         cosine:float=0.,  # Power p of the cosine that each place is multiplied by, cos floored at 0.1; 0: none
     ):
+        "Raises `ValueError` for a vector that is not 1-d, not finite or all 0; whether it fits the layer is found when the network runs"
         v = torch.as_tensor(vector).detach().double()
         if v.ndim != 1 or not torch.isfinite(v).all() or not v.any(): raise ValueError(f"vector must be (C,) finite numbers, not all 0, got shape {tuple(v.shape)}")
         v = v/v.norm()
@@ -147,6 +151,7 @@ class Logit(Objective):
         index:int,             # Which class
         layer:str|None=None,   # None: what the network puts out
     ):
+        "Raises `ValueError` for an index below 0, `TypeError` for one that is not whole; what the network lacks is found when it runs"
         _whole(index, 'index', 0)
         super().__init__(lambda acts: _at(_maps(acts, layer), index, layer, 'index').sum((1, 2)), layer, f'class {index}')
 
@@ -175,7 +180,7 @@ class Decay(Operator):
     "L2 decay, x ← (1 − θ) x: pulls bright and dark pixels back (Yosinski et al. 2015, §3)"
     def __init__(self,
         theta:float,  # Share that is taken away at each step, 0 to 1
-    ): self.theta = _between(theta, 'theta', 0, 1)
+    ): "Raises `ValueError` for a share outside 0…1, `TypeError` for what is no number"; self.theta = _between(theta, 'theta', 0, 1)
     def __call__(self, x, g, t): return x*(1 - self.theta)
 
 class Blur(Operator):
@@ -183,7 +188,7 @@ class Blur(Operator):
     def __init__(self,
         sigma:float,    # Width in pixels; 0: none
         every:int=1,    # Steps between blurs
-    ): self.sigma, self.every = _between(sigma, 'sigma', 0, 1000), _whole(every, 'every', 1)
+    ): "Raises `ValueError` for a width outside 0…1000 and for `every` below 1, `TypeError` for what is no number or, for `every`, not whole"; self.sigma, self.every = _between(sigma, 'sigma', 0, 1000), _whole(every, 'every', 1)
     def __call__(self, x, g, t):
         if not self.sigma or t % self.every: return x
         n = max(1, int(4*self.sigma + .5)); k = torch.arange(-n, n + 1, dtype=x.dtype, device=x.device)
@@ -200,14 +205,14 @@ class ClipNorm(Operator):
     "Sets pixels to 0 whose norm over the colours is below a percentile of their image: only what matters stays (Yosinski et al. 2015, §3)"
     def __init__(self,
         percent:float,  # 0 to 100
-    ): self.percent = _between(percent, 'percent', 0, 100)
+    ): "Raises `ValueError` for a percentile outside 0…100, `TypeError` for what is no number"; self.percent = _between(percent, 'percent', 0, 100)
     def __call__(self, x, g, t): return _keep_above(x, x.norm(dim=1), self.percent) if self.percent else x
 
 class ClipContribution(Operator):
     "Sets pixels to 0 that add little: |Σ_c x ∂a/∂x|, to first order what setting the pixel to 0 would change (Yosinski et al. 2015, §3)"
     def __init__(self,
         percent:float,  # 0 to 100
-    ): self.percent = _between(percent, 'percent', 0, 100)
+    ): "Raises `ValueError` for a percentile outside 0…100, `TypeError` for what is no number"; self.percent = _between(percent, 'percent', 0, 100)
     def __call__(self, x, g, t): return _keep_above(x, (x*g).sum(1).abs(), self.percent) if self.percent else x
 
 class TotalVariation(Operator):
@@ -215,7 +220,7 @@ class TotalVariation(Operator):
     def __init__(self,
         weight:float,   # Step w, in units of the limits: a pixel moves by 4 w at most
         eps:float=.02,  # Differences below it are smoothed, larger ones keep their edge
-    ): self.weight, self.eps = _between(weight, 'weight', 0, math.inf), _between(eps, 'eps', 1e-9, math.inf)
+    ): "Raises `ValueError` for a weight below 0 and an `eps` below 1e-9, `TypeError` for what is no number"; self.weight, self.eps = _between(weight, 'weight', 0, math.inf), _between(eps, 'eps', 1e-9, math.inf)
     def __call__(self, x, g, t):
         dy,dx = (F.pad(x.diff(dim=d), p) for d,p in ((2, (0, 0, 0, 1)), (3, (0, 1))))
         s = (dy*dy + dx*dx).sum(1, keepdim=True).add(self.eps**2).rsqrt(); dy,dx = dy*s, dx*s
@@ -235,7 +240,7 @@ class Jitter(Transform):
     "Shift by whole pixels, each way up to `pixels`"
     def __init__(self,
         pixels:int,  # Largest shift
-    ): self.pixels = _whole(pixels, 'pixels', 0)
+    ): "Raises `ValueError` for a shift below 0, `TypeError` for one that is not whole"; self.pixels = _whole(pixels, 'pixels', 0)
     def matrix(self, rng):
         "One draw"
         m = np.eye(3); m[:2, 2] = rng.randint(-self.pixels, self.pixels), rng.randint(-self.pixels, self.pixels); return m
@@ -245,7 +250,7 @@ class Scale(Transform):
     def __init__(self,
         low:float=.9,   # Smallest factor
         high:float=1.1, # Largest factor
-    ): self.low, self.high = _between(low, 'low', 1e-3, 1e3), _between(high, 'high', low, 1e3)
+    ): "Raises `ValueError` for factors outside 0.001…1000 or in falling order, `TypeError` for what is no number"; self.low, self.high = _between(low, 'low', 1e-3, 1e3), _between(high, 'high', low, 1e3)
     def matrix(self, rng):
         "One draw"
         s = rng.uniform(self.low, self.high); return np.diag([1/s, 1/s, 1.])
@@ -254,7 +259,7 @@ class Rotate(Transform):
     "Rotate by an angle, either way up to `degrees`"
     def __init__(self,
         degrees:float=10., # Largest angle
-    ): self.degrees = _between(degrees, 'degrees', 0, 180)
+    ): "Raises `ValueError` for an angle outside 0…180, `TypeError` for what is no number"; self.degrees = _between(degrees, 'degrees', 0, 180)
     def matrix(self, rng):
         "One draw"
         a = math.radians(rng.uniform(-self.degrees, self.degrees)); c,s = math.cos(a), math.sin(a)
@@ -286,7 +291,7 @@ class Constant(Step):
     "The same η at each step"
     def __init__(self,
         lr:float,  # η, for x in its limits (0 to 1): a rate given for grey levels 0…255 is divided by 255²
-    ): self.lr = _between(lr, 'lr', 0, math.inf)
+    ): "Raises `ValueError` for a rate below 0 or infinite, `TypeError` for what is no number"; self.lr = _between(lr, 'lr', 0, math.inf)
     def _rate(self, g): return self.lr
 
 class Progress(Step):
@@ -294,21 +299,21 @@ class Progress(Step):
     def __init__(self,
         progress:float,  # Wanted growth of the objective in a step
         max_lr:float,    # η at most
-    ): self.progress, self.max_lr = _between(progress, 'progress', 0, math.inf), _between(max_lr, 'max_lr', 0, math.inf)
+    ): "Raises `ValueError` for a growth or a rate below 0 or infinite, `TypeError` for what is no number"; self.progress, self.max_lr = _between(progress, 'progress', 0, math.inf), _between(max_lr, 'max_lr', 0, math.inf)
     def _rate(self, g): return (self.progress/_square(g).clamp_min(1e-30)).clamp_max(self.max_lr).view(-1, *[1]*(g.ndim - 1))
 
 class Normalized(Step):
     "Steps of one length: the gradient of each image divided by its root mean square"
     def __init__(self,
         lr:float=.02,  # Root mean square of a step, for x in its limits (0 to 1)
-    ): self.lr = _between(lr, 'lr', 0, math.inf)
+    ): "Raises `ValueError` for a length below 0 or infinite, `TypeError` for what is no number"; self.lr = _between(lr, 'lr', 0, math.inf)
     def _rate(self, g): return (self.lr*math.sqrt(g[0].numel())/_square(g).sqrt().clamp_min(1e-30)).view(-1, *[1]*(g.ndim - 1))
 
 class Adam(Step):
     "Adam (Kingma & Ba 2015, Algorithm 1, β = 0.9 and 0.999, ε = 1e-8), uphill"
     def __init__(self,
         lr:float=.05,  # Its step size
-    ): self.lr = _between(lr, 'lr', 0, math.inf)
+    ): "Raises `ValueError` for a step size below 0 or infinite, `TypeError` for what is no number"; self.lr = _between(lr, 'lr', 0, math.inf)
     def _start(self, p):
         s = Adam(self.lr); s._m,s._v,s._t = torch.zeros_like(p), torch.zeros_like(p), 0
         return s
@@ -322,7 +327,7 @@ class Pixels:
     "The image as its pixels; after each step they are brought back into the limits"
     def __init__(self,
         sd:float=10/255,  # Standard deviation of the start around the middle colour, for limits 0 to 1 (Yosinski et al.: 10 of 255 grey levels)
-    ): self.sd = _between(sd, 'sd', 0, math.inf)
+    ): "Raises `ValueError` for a deviation below 0 or infinite, `TypeError` for what is no number"; self.sd = _between(sd, 'sd', 0, math.inf)
     def __repr__(self): return f'Pixels(sd={self.sd:.3g})'
     def _start(self, noise, mid, limits): return (mid + self.sd*(limits[1] - limits[0])*noise).clamp(*limits) - mid
     def _picture(self, p, mid, limits, size): return p
@@ -346,7 +351,7 @@ class Fourier:
         sd:float=.01,          # Standard deviation of the coefficients at the start
         power:float=1.,        # Power of f in the weights; 0: every frequency alike
         colours='photographs', # What decorrelates: the package's photographs (three channels), an ImageSet, a C×C matrix, or None
-    ): self.sd, self.power, self.colours = _between(sd, 'sd', 0, math.inf), float(power), colours; self._cache:dict[tuple, tuple] = {}
+    ): "Raises `ValueError` for a deviation below 0 or infinite, `TypeError` for what is no number; a matrix that does not fit the channels is found by `maximise`"; self.sd, self.power, self.colours = _between(sd, 'sd', 0, math.inf), float(power), colours; self._cache:dict[tuple, tuple] = {}
     def __repr__(self): return f'Fourier(sd={self.sd:g}, power={self.power:g})'
     def _tables(self, c, h, w, like):
         key = c, h, w, like.device, like.dtype
@@ -655,7 +660,9 @@ def picture_scores(
     """How rough a picture is, to be read beside photographs'.
 
     `total_variation` is the mean absolute difference between neighbours (0 to 1, down and right). `slope` is that of the power spectrum of the channels' mean, log power over log frequency, each frequency from 2 per side to 1/2 per pixel by the mean
-    around its circle, in a Hann window: 0 for white noise, about −2 for photographs (Field 1987)."""
+    around its circle, in a Hann window: 0 for white noise, about −2 for photographs (Field 1987).
+
+    Raises `ValueError` for what is not N×C×H×W, less than 12 pixels wide or high, or not finite."""
     x = torch.as_tensor(images)
     if x.ndim != 4: raise ValueError(f"images must be N×C×H×W, got shape {tuple(x.shape)}")
     if min(x.shape[2:]) < 12: raise ValueError(f"images must be at least 12 pixels wide and high, got {x.shape[2]}×{x.shape[3]}")
@@ -679,7 +686,7 @@ def responses(
     images:ImageSet,    # Real images, of the size that the objective shall see
     batch_size:int=256, # Images a batch
 )->Tensor:              # (N, objectives) float32
-    "The objectives' values on real images, in evaluation mode: what a synthetic image's activation is to be compared with"
+    "The objectives' values on real images, in evaluation mode: what a synthetic image's activation is to be compared with; raises `ValueError` for layers and channels that the network lacks"
     objectives = _listed(objective)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     out,start = [],0
@@ -695,7 +702,7 @@ def score(
     result:Maximised, # What maximise gave
     images:ImageSet,  # Real images of the same size
 )->list[dict]:        # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
-    "The numbers that go beside a picture: its activation over that of the best real image, and its roughness"
+    "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size and for another number of objectives"
     objectives = _listed(objective)
     h,w = result.settings['input_size'] if isinstance(result.settings['input_size'], tuple) else (result.settings['input_size'],)*2
     if tuple(images.shape[2:]) != (h, w): raise ValueError(f"images must have the size that the network saw, {h}×{w}, or sums over maps cannot be compared; got {images.shape[2]}×{images.shape[3]}")
@@ -718,14 +725,14 @@ def regularisers(
     norm:float=0.,         # θ_n_pct
     contribution:float=0., # θ_c_pct
 )->list[Operator]:         # Decay, Blur, ClipNorm, ClipContribution; those that do nothing are left out
-    "The four regularisers of Yosinski et al. 2015, §3, in the paper's order"
+    "The four regularisers of Yosinski et al. 2015, §3, in the paper's order; raises what their constructors raise"
     return [o for o,on in ((Decay(decay), decay), (Blur(sigma, every), sigma), (ClipNorm(norm), norm), (ClipContribution(contribution), contribution)) if on]
 
 def preset(
     name:str,      # 'a', 'b', 'c' (most pictures of the paper) or 'd'
     **settings,    # What shall differ: steps=200, say
 )->dict[str, Any]: # Arguments of maximise: param, r, step, steps
-    "One of the four settings of Yosinski et al. 2015, Table 1: `maximise(net, objective, **preset('c'))`. Rates are for grey levels 0…255, divided by 255² because x lies in 0…1"
+    "One of the four settings of Yosinski et al. 2015, Table 1: `maximise(net, objective, **preset('c'))`. Rates are for grey levels 0…255, divided by 255² because x lies in 0…1; raises `ValueError` for another name"
     if name not in _PRESETS: raise ValueError(f"name must be one of {list(_PRESETS)}, got {name!r}")
     *r,steps,rule = _PRESETS[name]
     return dict(param=Pixels(), r=regularisers(*r), step=rule, steps=steps) | settings
@@ -734,7 +741,7 @@ def sample_regularisers(
     n:int=9,             # How many
     seed:int=0,          # Same seed, same combinations
 )->list[list[Operator]]: # n lists of operators
-    "Random combinations of the four regularisers, each in or out by the toss of a coin, the strengths drawn from the ranges that the paper's table spans"
+    "Random combinations of the four regularisers, each in or out by the toss of a coin, the strengths drawn from the ranges that the paper's table spans; raises `ValueError` for `n` below 1 and a seed below 0, `TypeError` for what is not whole"
     rng = random.Random(_whole(seed, 'seed', 0)); coin = lambda: rng.random() < .5
     draw:Callable[[], dict] = lambda: dict(decay=10**rng.uniform(-4, -.5)*coin(), sigma=rng.uniform(.4, 1.2)*coin(), every=rng.randint(1, 8), norm=rng.uniform(5, 60)*coin(), contribution=rng.uniform(5, 90)*coin())
     return [regularisers(**draw()) for _ in range(_whole(n, 'n'))]
@@ -749,7 +756,9 @@ def top_images(
     batch_size:int=256,                   # Images a batch
     reduce:str='sum',                     # Response of an image: 'sum' of its map (the lecture's), 'mean', or 'max' (its most excited unit)
 )->dict:                                  # indices (C, k) int64, responses (C, k) falling, peaks (C, k, 2): row and column of the map's maximum in [0, 1], selectivity (C,): mean of the k above the mean of all, in standard deviations, channels
-    "The k images of a set with the largest response to each filter of a layer, in one pass that ends at the layer; memory does not grow with the images, and the model is left as it was"
+    """The k images of a set with the largest response to each filter of a layer, in one pass that ends at the layer; memory does not grow with the images, and the model is left as it was.
+
+    Raises `ValueError` for a layer, filters, a k or a `reduce` that there is not and outputs that are not finite, `TypeError` for what is no module."""
     if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch module, got {type(model).__name__}")
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(images): raise ValueError(f"k must lie between 1 and the number of images ({len(images)}), got {k!r}")
@@ -788,7 +797,7 @@ def receptive_field(
 )->tuple:             # ((start, step, side) down, (start, step, side) right): unit j sees pixels start + j·step … + side − 1; or (None, None): each unit sees everything, or no rule holds
     """Which pixels a unit of a layer can see, found by asking: NaN put into a pixel comes out of every unit that sees it.
 
-    Works for any network whose layers pass NaN on (convolutions, poolings, ReLUs and normalisations do), paddings and all, without knowing what is in it."""
+    Works for any network whose layers pass NaN on (convolutions, poolings, ReLUs and normalisations do), paddings and all, without knowing what is in it. Raises `ValueError` for a layer that does not exist, `TypeError` for one that does not put out a tensor."""
     channels = _normalisation(None, channels, model)[2]; device = _device(model)
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch, torch.backends.cudnn.flags(enabled=False):
@@ -830,7 +839,7 @@ def top_patches(
     layer:str,            # The layer that was asked
     top:dict,             # What top_images gave
 )->tuple[Tensor, Tensor]: # (patches (C, k, Ch, h, w) uint8, maps (C, k, h, w) float32 in [0, 1])
-    "What the most excited unit of each top image saw, its receptive field cut out, and the filter's map over the same pixels, of the top response's scale; a field larger than the image gives the whole image"
+    "What the most excited unit of each top image saw, its receptive field cut out, and the filter's map over the same pixels, of the top response's scale; a field larger than the image gives the whole image; raises `ValueError` for a layer that does not exist"
     C,k = top['indices'].shape; ch,H,W = images.shape[1:]
     fields:Sequence = receptive_field(model, layer, max(H, W), ch)
     flat,back = top['indices'].flatten().unique(return_inverse=True); got = []
@@ -885,7 +894,7 @@ def look(
     name:str,      # 'robust' (Fourier with transformations), 'Fourier' alone, 'pixels' alone, or a preset's letter
     **settings,    # What shall differ
 )->dict[str, Any]: # Arguments of maximise
-    "Ways of drawing a filter by name"
+    "Ways of drawing a filter by name; raises `ValueError` for a name that there is not"
     if name not in _LOOKS: raise ValueError(f"name must be one of {list(_LOOKS)}, got {name!r}")
     ways:dict[str, dict] = dict(robust={}, Fourier=dict(r=()), pixels=dict(param=Pixels(), r=()))
     return preset(name, **settings) if len(name) == 1 else ways[name] | settings
@@ -895,7 +904,7 @@ def layers_of(
     size:int=64,            # Side of an image that it takes
     channels:int|None=None, # Channels of the image; None: read from the network
 )->dict[str, int]:          # name -> channels, in the order in which they run
-    "The layers whose outputs can be maximised: one tensor, N×C×H×W or N×C"
+    "The layers whose outputs can be maximised: one tensor, N×C×H×W or N×C; raises what the model raises for a size that it does not take"
     channels = _normalisation(None, channels, model)[2]; found:dict[str, int] = {}
     def keep(name, m, i, o):
         if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1: found.setdefault(name, o.shape[1])

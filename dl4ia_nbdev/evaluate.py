@@ -116,7 +116,7 @@ def embed(
     precision:str='float32',  # As in `precision_dtype`
     cache:str|Path|None=None, # Folder in which features are kept and found again, by the content of network, weights, images and settings
 )->Tensor|dict[str, Tensor]:  # (N, D) float32 on the CPU; for a list of layers {layer: (N, D)}
-    "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite"
+    "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite, `TypeError` for what is no encoder"
     _check_encoder(encoder)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     if pool is not None and pool != 'paper' and not (isinstance(pool, int) and pool >= 1): raise ValueError(f"pool must be None, 'paper' or at least 1, got {pool!r}")
@@ -222,7 +222,7 @@ def knn_predict(
     temperature:float|None=None, # None: equal votes, ties to the class whose voters are nearer; T: votes weighted by exp(s/T)
     center:bool=True,            # Subtract the training mean first?
 )->Tensor:                       # (m,) int64 classes
-    "Classes voted by cosine k-nearest neighbours; weighted votes as in Wu et al. 2018, §3.4"
+    "Classes voted by cosine k-nearest neighbours; weighted votes as in Wu et al. 2018, §3.4; raises `ValueError` for features, labels, a k or a temperature that do not fit, `TypeError` for labels that are not whole"
     if temperature is not None and not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature}")
     a,ya = _features(train_x, train_y, ('train_x', 'train_y'))
     return _vote(*nearest(a, test_x, k, center), ya, temperature)
@@ -236,7 +236,7 @@ def knn_accuracy(
     temperature:float|None=None, # As in `knn_predict`
     center:bool=True,            # Subtract the training mean first?
 )->float:                        # Share of test rows whose vote is right
-    "Accuracy of cosine k-nearest neighbours on frozen features"
+    "Accuracy of cosine k-nearest neighbours on frozen features; raises what `knn_predict` raises"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
     return _right(knn_predict(a, ya, b, k, temperature, center), yb)
 
@@ -294,7 +294,7 @@ class LinearProbe:
         train_x:Tensor|np.ndarray, # (n, d) features: tensor (any device) or array
         train_y:Tensor|np.ndarray|Sequence[int], # (n,) integer labels, 0 or more, two classes at least
     )->'LinearProbe':
-        "Solve; raises `ValueError` for one class only, labels that do not fit and features that are not finite"
+        "Solve; raises `ValueError` for one class only, labels that do not fit and features that are not finite, `TypeError` for labels that are not whole"
         x,y = _features(train_x, train_y, ('train_x', 'train_y')); self.classes_,t = y.unique(return_inverse=True); c = len(self.classes_)
         if c < 2: raise ValueError(f"train_y must hold at least two classes, got only class {int(self.classes_[0])}")
         n,d = x.shape; self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = (X.norm(dim=0)/n**.5).clamp_min_(1e-6); X.div_(self.scale_); self.n_iter_ = 0; self.path_:list[dict[str, float]] = []
@@ -321,14 +321,14 @@ class LinearProbe:
     def decision(self,
         x:Tensor|np.ndarray, # (m, d) features
     )->Tensor:               # (m, number of classes) log-odds, in the order of `classes_`
-        "Values before the softmax"
+        "Values before the softmax; raises `ValueError` for another width, NaN or infinity"
         x = _numbers(x, 'x').float().to(self.coef_.device)
         if x.shape[1] != len(self.mean_): raise ValueError(f"x must have {len(self.mean_)} columns like the training features, got {x.shape[1]}")
         return torch.addmm(self.intercept_, (x - self.mean_).div_(self.scale_), self.coef_.T)
     def predict(self,
         x:Tensor|np.ndarray, # (m, d) features
     )->Tensor:               # (m,) int64
-        "The class with the largest log-odds"
+        "The class with the largest log-odds; raises what `decision` raises"
         return self.classes_[self.decision(x).argmax(1)]
 
 _unit_b = 2.                                                                         # the bias in units in which its curvature is about one, as that of V
@@ -342,7 +342,7 @@ def linear_probe(
     max_iter:int=500,          # L-BFGS iterations at most, for each λ
     seed:int=0,                # Seed of that fifth
 )->float:                      # Share of test rows that are right
-    "Accuracy of a `LinearProbe`: multinomial logistic regression on frozen, standardised features"
+    "Accuracy of a `LinearProbe`: multinomial logistic regression on frozen, standardised features; raises what `LinearProbe` and its `fit` raise"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
     return _right(LinearProbe(l2, max_iter=max_iter, seed=seed).fit(a, ya).predict(b), yb)
 
@@ -369,7 +369,7 @@ def mlp_probe(
     dropout:float=0.5,         # On the hidden layer
     seed:int=0,                # Seed of weights, order and dropout
 )->float:                      # Share of test rows that are right after the last epoch
-    "Accuracy of a perceptron with one hidden layer on frozen, standardised features; the last epoch counts, not the best"
+    "Accuracy of a perceptron with one hidden layer on frozen, standardised features; the last epoch counts, not the best; raises `ValueError` for features or labels that do not fit, `TypeError` for labels that are not whole"
     a,ya,b,yb = _four(train_x, train_y, test_x, test_y)
     return _right(_mlp(a, ya, b, hidden, epochs, lr, weight_decay, dropout, seed), yb)
 
@@ -401,7 +401,7 @@ def nmi(
     u,  # (n,) integer labels
     v,  # (n,) integer labels
 )->float: # between 0 and 1
-    "Normalised mutual information of two labelings, arithmetic mean of the entropies below (scikit-learn's)"
+    "Normalised mutual information of two labelings, arithmetic mean of the entropies below (scikit-learn's); raises `ValueError` for labels that are not whole or differ in number"
     from sklearn.metrics import normalized_mutual_info_score
     return float(normalized_mutual_info_score(*_two_labelings(u, v)))
 
@@ -409,7 +409,7 @@ def ari(
     u,  # (n,) integer labels
     v,  # (n,) integer labels
 )->float: # at most 1; 0 is what chance gives
-    "Adjusted Rand index of two labelings (Hubert & Arabie 1985, scikit-learn's): which share of pairs they agree on, beyond chance"
+    "Adjusted Rand index of two labelings (Hubert & Arabie 1985, scikit-learn's): which share of pairs they agree on, beyond chance; raises `ValueError` for labels that are not whole or differ in number"
     from sklearn.metrics import adjusted_rand_score
     return float(adjusted_rand_score(*_two_labelings(u, v)))
 
@@ -433,7 +433,7 @@ def cluster_accuracy(
     u,  # (n,) integer labels, clusters say
     v,  # (n,) integer labels, classes say
 )->float: # between 0 and 1
-    "Share of rows that agree under the best one-to-one naming of clusters as classes (Kuhn 1955: the Hungarian algorithm); where their numbers differ, what finds no partner counts as wrong"
+    "Share of rows that agree under the best one-to-one naming of clusters as classes (Kuhn 1955: the Hungarian algorithm); where their numbers differ, what finds no partner counts as wrong; raises `ValueError` for labels that are not whole or differ in number"
     return _matched(_contingency(*_two_labelings(u, v)))
 
 def cluster_scores(
@@ -523,7 +523,7 @@ def shift_flip(
     shift:int=4,                         # Largest shift in pixels; the border is reflected
     generator:torch.Generator|None=None, # On the CPU; None: the global one
 )->Tensor:                               # (N, C, H, W)
-    "Each image shifted by up to `shift` pixels either way and mirrored with probability one half"
+    "Each image shifted by up to `shift` pixels either way and mirrored with probability one half; raises `ValueError` for a shift below 0 or not smaller than the image"
     n,_,h,w = x.shape
     if not 0 <= shift < min(h, w): raise ValueError(f"shift must be at least 0 and smaller than the image ({h}×{w}), got {shift}")
     rnd = lambda hi: torch.randint(hi, (n,), generator=generator).to(x.device)
@@ -542,7 +542,7 @@ def supervised(
     seed:int=0,              # Seed of head, order, augmentation and dropout
     progress:bool=True,      # Show a bar?
 )->list[dict]:               # The history of `fit`
-    "Train an encoder with labels: the upper end of a table"
+    "Train an encoder with labels: the upper end of a table; raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
     _check_encoder(encoder)
     _labels(train, 'train', 'supervised'); _check_trainable(encoder)
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
@@ -581,7 +581,7 @@ class Evaluation(Table):
         name:str,    # What the table is called
         tol=0.,      # Absolute tolerance to which a new run must agree, one or {measure: tolerance}
     )->'Evaluation':
-        "The same under another name"
+        "The same under another name; raises `ValueError` for a tolerance of a measure that is not there"
         return Evaluation(self.rows, self.intervals, self.ranges, self.protocol, name, tol)
     def _text(self, i, c):
         v = self.rows[i].get(c)
@@ -620,7 +620,7 @@ class Evaluation(Table):
     def to_csv(self,
         path:str|Path|None=None, # A file, written atomically; None: only the text is wanted
     )->str:                      # A line a number: representation, measure, value, low, high, lowest, highest, seeds, protocol
-        "The numbers as CSV, the protocol in each line, so that it is not lost"
+        "The numbers as CSV, the protocol in each line, so that it is not lost; raises `IsADirectoryError` where `path` is a folder"
         lines = [dict(representation=n, measure=c, **{k: o.get(k) for k in ('value', 'low', 'high', 'lowest', 'highest')}, seeds=r['seeds'], protocol=self.protocol)
                  for n,r in self.to_dict()['rows'].items() for c,o in r.items() if isinstance(o, dict)]
         return Table(lines).to_csv(path)
@@ -629,7 +629,7 @@ def untrained(
     encoder:nn.Module,  # Any module; it is not changed
     seed:int=0,         # Seed of the new weights
 )->nn.Module:           # A copy with new weights and fresh buffers
-    "The same architecture before training: each module draws its weights anew by its own `reset_parameters`, inner ones first; raises `ValueError` for a module with weights of its own that has none"
+    "The same architecture before training: each module draws its weights anew by its own `reset_parameters`, inner ones first; raises `ValueError` for a module with weights of its own that has none, `TypeError` for what is no module"
     _check_encoder(encoder); new = copy.deepcopy(encoder)
     with fork_seed(seed), torch.no_grad():
         for m in reversed(list(new.modules())):

@@ -36,8 +36,8 @@ class TablePair:
         "Independent pairs"
         i = torch.multinomial(self.table.flatten(), n, replacement=True, generator=generator); return i//self.table.shape[1], i % self.table.shape[1]
     def log_ratio(self,
-        x1:Tensor,   # (n,) first views
-        x2:Tensor,   # (m,) candidates
+        x1:Tensor,   # (n,) int64, first views
+        x2:Tensor,   # (m,) int64, candidates
     )->Tensor:       # (n, m) log p(x2 | x1)/p(x2), float64
         "Log density ratio of every first view with every candidate"
         return self._log_ratio[x1][:, x2]
@@ -48,7 +48,7 @@ class GaussianPair:
         dim:int,     # Dimensions
         rho:float,   # Correlation, between −1 and 1
     ):
-        "Raises `ValueError` for a correlation of one or more"
+        "Raises `ValueError` for a correlation of one or more and fewer than one dimension, `TypeError` for a dimension that is not whole"
         self.dim = _whole(dim, 'dim')
         if isinstance(rho, bool) or not isinstance(rho, (int, float)) or not -1 < rho < 1: raise ValueError(f"rho must lie between −1 and 1, got {rho!r}")
         self.rho = float(rho)
@@ -58,13 +58,13 @@ class GaussianPair:
         return -self.dim/2*math.log1p(-self.rho**2)
     def sample(self,
         n:int,            # Pairs
-        generator=None,   # torch.Generator; None: the global one
+        generator=None,   # torch.Generator on the CPU; None: the global one
     )->tuple:             # (x1 (n, d), x2 (n, d)) float32
         "Independent pairs"
         a,b = (torch.randn(n, self.dim, generator=generator) for _ in range(2)); return a, self.rho*a + math.sqrt(1 - self.rho**2)*b
     def log_ratio(self,
-        x1:Tensor,   # (n, d) first views
-        x2:Tensor,   # (m, d) candidates
+        x1:Tensor,   # (n, d) floats, first views
+        x2:Tensor,   # (m, d) floats, candidates
     )->Tensor:       # (n, m) log p(x2 | x1)/p(x2)
         "Log density ratio of every first view with every candidate"
         r,v = self.rho, 1 - self.rho**2
@@ -115,7 +115,7 @@ class NetCritic(nn.Module):
         hidden:int=64,    # Width of two hidden layers
         out:int=32,       # Width of the inner product
     ):
-        "Raises `ValueError` for widths that are not whole"
+        "Raises `TypeError` for widths that are not whole, `ValueError` for widths below 1"
         super().__init__()
         def net(): return nn.Sequential(nn.Linear(_whole(dim, 'dim'), _whole(hidden, 'hidden')), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, _whole(out, 'out')))
         self.a, self.b = net(), net()
@@ -131,7 +131,7 @@ def train_critic(
     lr:float=3e-3,         # Highest learning rate of Adam; a cosine to 0
     seed:int=0,            # Seed of what is drawn
 )->list:                   # The loss of each batch, nats
-    "Train a critic with InfoNCE on newly drawn pairs"
+    "Train a critic with InfoNCE (Oord et al. 2018, eq. 4) on newly drawn pairs; raises `ValueError` for fewer than two pairs or one step, `TypeError` for numbers that are not whole"
     _whole(n, 'n', 2); _whole(steps, 'steps'); losses = []
     opt = torch.optim.Adam(critic.parameters(), lr); plan = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
     with fork_seed(seed), torch.enable_grad():

@@ -67,7 +67,7 @@ def update(
     k:int,               # Number of clusters
     sample_weight=None,  # Weight of each point, (n,) of at least 0; None: all 1
 ):                       # (centres (k,d), sizes (k,): int64, or the sums of weights) of X's kind; an empty cluster's centre is NaN
-    "Mean and size of every cluster, summed in float64"
+    "Mean and size of every cluster, summed in float64; raises `ValueError` for labels or weights that do not fit and points that are not finite, `TypeError` for what is not real numbers"
     X,leave = _enter(X)
     labels,w = _labels(labels, len(X), k, X.device), _weights(sample_weight, len(X), X.device)
     sums = X.new_zeros(k, X.shape[1], dtype=torch.float64); _add(sums, X, labels, w)
@@ -152,7 +152,7 @@ def _random(n, k, g, w=None):
     return key.nan_to_num(nan=-torch.inf).topk(k).indices
 
 def _parallel(pts, k, g, w=None, rounds=5, factor=2):
-    "Centres by k-means‖: a few rounds that each draw about factor·k candidates, then weighted greedy k-means++ among them"
+    "Centres by k-means‖ (Bahmani et al. 2012, Algorithm 2): a few rounds that each draw about factor·k candidates, then weighted greedy k-means++ among them"
     n,dev = pts.n, pts.device
     cand = pts.rows(_random(n, 1, g, w).to(dev)).double()
     D,near = pts.sq_dists(cand, torch.zeros(n, dtype=torch.int64, device=dev)), torch.zeros(n, dtype=torch.int64, device=dev)
@@ -194,7 +194,7 @@ def kmeans_plus_plus(
 ):                       # (centres (k,d), their row numbers (k,)) of X's kind
     """Draw `k` rows of `X` as starting centres, spread out by greedy k-means++ (Arthur & Vassilvitskii 2007, section 2.2; the greedy choice is in their conclusion).
 
-    Reads all points once for several steps, not once a step: see the text. Raises `ValueError` for k > n, NaN, infinity and impossible weights."""
+    Reads all points once for several steps, not once a step: see the text. Raises `ValueError` for k > n, NaN, infinity and impossible weights, `TypeError` for batches instead of one array and numbers that are not whole."""
     pts = _Points(X); k = _check_k(k, pts.n)
     if pts.stream: raise TypeError("X must be an array or tensor: kmeans_plus_plus needs the points in memory")
     if n_trials is not None: _whole(n_trials, 'n_trials')
@@ -243,7 +243,7 @@ def refill(
     empty='split',      # 'split' the biggest cluster, take the 'farthest' point, or a 'random' one
     random_state=None,  # For 'random': None, a whole number or a CPU torch.Generator
 ):                      # (new labels (n,), how many clusters were empty)
-    "Give every empty cluster some points of another"
+    "Give every empty cluster some points of another; raises `ValueError` for labels or distances that do not fit, points that are not finite and a policy that there is not"
     if empty not in _policies[:3]: raise ValueError(f"empty must be 'split', 'farthest' or 'random', got {empty!r}")
     X,leave = _enter(X)
     d = torch.as_tensor(d, device=X.device)
@@ -268,11 +268,11 @@ class _SharedPoints(_Points):
 
 # %% ../nbs/01_kmeans.ipynb #0f6e4919
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
-    "Lloyd's K-means in scikit-learn's manners, on arrays, tensors or batches, with a recorded history"
+    "Lloyd's K-means (Lloyd 1982) in scikit-learn's manners, on arrays, tensors or batches, with a recorded history"
     def __init__(self,
         n_clusters=8,       # Number of clusters k
         *,
-        init='k-means++',   # 'k-means++' (greedy), 'k-means||' (scalable), 'random' (k distinct rows), or the k×d centres to start from
+        init='k-means++',   # 'k-means++' (greedy), 'k-means||' (Bahmani et al. 2012), 'random' (k distinct rows), or the k×d centres to start from
         n_init=1,           # Starts to try; the one with the lowest inertia is kept (given centres: one)
         max_iter=100,       # Iterations at most
         tol=1e-4,           # Stop when the squared shift of all centres is below tol × the mean variance of the features
@@ -289,7 +289,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.warm_start,self.random_state,self.device,self.chunk_size,self.screen,self.trace = warm_start,random_state,device,chunk_size,screen,trace
 
     def set_params(self, **params):
-        "Change settings by name; return self"
+        "Change settings by name; return self; raises `ValueError` for a name that is no setting"
         own = self.get_params()
         for k in params:
             if k not in own: raise ValueError(f"{k!r} is no setting of {type(self).__name__}, which has {list(own)}")
@@ -401,7 +401,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """Find the centres of `X`.
 
         Sets `cluster_centers_` (k,d), `labels_` (n,) int64, `inertia_` (the weighted sum of squared distances, a float), `n_iter_` and `history_`. Raises `ValueError` for NaN or infinity
-        (with the rows' numbers), k > n, weights that are negative or all zero, and centres of another shape; `TypeError` for what is not real numbers."""
+        (with the rows' numbers), k > n, weights that are negative or all zero, centres of another shape and settings that there are not; `TypeError` for what is not real numbers and settings that are not whole."""
         self._check_settings()
         pts = self._points(X, reset=True)
         k = _check_k(self.n_clusters, pts.n, 'n_clusters')
@@ -465,7 +465,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def predict(self,
         X,  # Points, m×d, or batches of them
     ):      # Number of the nearest centre, (m,) int64
-        "Cluster of every point"
+        "Cluster of every point; raises `NotFittedError` before `fit`, `ValueError` for another number of features, NaN or infinity"
         pts,C = self._seen(X)
         return pts.leave(pts.assign(C)[0])
 
@@ -474,14 +474,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         y=None,              # Ignored
         sample_weight=None,  # Weight of each point, (n,)
     ):                       # labels_, (n,) int64
-        "Fit, and return the labels"
+        "Fit, and return the labels; raises what `fit` raises"
         return self.fit(X, sample_weight=sample_weight).labels_
 
     @torch.no_grad()
     def transform(self,
         X,  # Points, m×d
     ):      # Euclidean distances, m×k (spherical: between points and centres of unit length)
-        "Distance of every point to every centre"
+        "Distance of every point to every centre; raises what `predict` raises"
         pts,C = self._seen(X)
         mu = 0. if pts.mu is None else pts.mu.double()
         c = (C - mu).to(pts.dtype)
@@ -492,7 +492,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         y=None,              # Ignored
         sample_weight=None,  # Weight of each point, (n,)
     ):                       # Euclidean distances, n×k
-        "Fit, and return the distances"
+        "Fit, and return the distances; raises what `fit` raises"
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     @torch.no_grad()
@@ -501,13 +501,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         y=None,              # Ignored
         sample_weight=None,  # Weight of each point, (m,)
     )->float:                # Minus the inertia of these points: larger is better
-        "Minus the (weighted) sum of squared distances to the nearest centres"
+        "Minus the (weighted) sum of squared distances to the nearest centres; raises what `predict` raises, and `ValueError` for weights that do not fit"
         pts,C = self._seen(X)
         return -self._inertia(pts, C, pts.assign(C)[0], _weights(sample_weight, pts.n, pts.device))/pts.scale**2
 
 # %% ../nbs/01_kmeans.ipynb #d9d58beb
 class MiniBatchKMeans(KMeans):
-    "K-means that moves its centres after every batch of points (Sculley 2010): for many points, or points that keep coming"
+    "K-means that moves its centres after every batch of points (Sculley 2010, Algorithm 1): for many points, or points that keep coming"
     def __init__(self,
         n_clusters=8,           # Number of clusters k
         *,
@@ -610,7 +610,7 @@ class MiniBatchKMeans(KMeans):
     )->'MiniBatchKMeans':   # self
         """Move the centres by one batch: every centre becomes the mean of all points it has been given so far.
 
-        The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen."""
+        The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen. Raises what `fit` raises, and `TypeError` for several batches at once."""
         self._check_settings()
         first = not hasattr(self, '_exact')
         pts = self._points(X, reset=first)

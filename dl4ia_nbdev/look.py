@@ -82,7 +82,7 @@ def plot_map(
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above
 )->Axes:                 # The axes
-    "Features on a plane, a colour (and from the ninth on a marker) a class"
+    "Features on a plane, a colour (and from the ninth on a marker) a class; raises `ValueError` for features or labels that do not fit and for another method"
     _,y = _features(H, labels, ('H', 'labels')); xy = map_2d(H, method, seed=seed); y = y.cpu(); ax = _axes(ax, (5, 4))
     for c in y.unique().tolist(): ax.scatter(xy[y == c, 0], xy[y == c, 1], s=9, alpha=.8, color=palette[c % 8], marker='ovs^'[c//8 % 4], linewidths=0, label=class_names[c] if class_names else c)
     ax.set_xticks([]); ax.set_yticks([])
@@ -93,7 +93,7 @@ def plot_spectrum(
     named:dict[str, Tensor], # name -> (n, d) features
     ax:Axes|None=None,       # Axes to draw into, or None for a new figure
 )->Axes:                     # The axes
-    "Singular values of centred features, as shares of their sum, on logarithmic axes, with the effective rank in the legend: a cliff is a collapse into few directions"
+    "Singular values of centred features, as shares of their sum, on logarithmic axes, with the effective rank in the legend: a cliff is a collapse into few directions; raises `ValueError` for features that are not (n, d) or not finite"
     ax = _axes(ax, (5, 3))
     for i,(name,H) in enumerate(named.items()):
         x = _numbers(H, name).float().cpu(); s = torch.linalg.svdvals(x - x.mean(0)).double(); s = s/s.sum().clamp_min(1e-300)

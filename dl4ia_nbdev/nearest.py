@@ -554,7 +554,7 @@ def pairwise_sq_dists(
     X,  # Points, n×d, tensor or array
     C,  # Centres, k×d
 ):      # Squared Euclidean distances, n×k, of X's kind
-    "All squared distances, from the differences themselves: slower than `assign` and exact far from the origin"
+    "All squared distances, from the differences themselves: slower than `assign` and exact far from the origin; raises `ValueError` for widths that differ, NaN or infinity, `TypeError` for what is not real numbers"
     X,leave = _enter(X); C = _enter(C, 'C')[0]
     _match(X.shape[1], C)
     return leave(_cdist(X, C.to(X))**2)

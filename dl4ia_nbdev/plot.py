@@ -82,7 +82,7 @@ def show_image(
     title:str|None=None,         # Text above the image
     scale:str='none',            # 'none' takes values as they are, 'each' stretches them to 0..1
 )->Axes:                         # The axes
-    "Draw one `image`, without ticks; photographs can be asked for by title"
+    "Draw one `image`, without ticks; photographs can be asked for by title; raises `ValueError` for a shape, values or a title that cannot be drawn, `TypeError` for what is neither uint8 nor floating point"
     if isinstance(image, str): image = photo(image)
     x = _rescale(_images(image, 'image', 3), scale, 'image')[0].transpose(1,2,0)
     h,w = x.shape[:2]
@@ -134,7 +134,7 @@ def show_grid(
     title:str|None=None, # Text above the whole grid
     figsize=None,        # Inches, for a new figure
 )->Axes:                 # The axes
-    "Draw N small `images` as one mosaic"
+    "Draw N small `images` as one mosaic; raises `ValueError` for shapes or values that cannot be drawn and another number of `titles`, `TypeError` for what is neither uint8 nor floating point"
     x = _rescale(_images(images), scale, 'images').transpose(0,2,3,1)
     return _draw_tiles(x, ncol, pad, titles, ax, title, figsize, cmap='gray', vmin=0, vmax=1)
 
@@ -146,7 +146,7 @@ def show_filters(
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above the filters
 )->Axes:                 # The axes
-    "Draw convolution filters, middle grey for zero; the two channels of a filter behind Sobel stand side by side"
+    "Draw convolution filters, middle grey for zero; the two channels of a filter behind Sobel stand side by side; raises `ValueError` for more than three input channels and values that cannot be drawn, `TypeError` for what holds no such numbers"
     w = _array(getattr(weight, 'weight', weight), 'weight', 4, 'O×C×h×w')
     c = w.shape[1]
     if c not in (1,2,3): raise ValueError(f"weight must have 1, 2 or 3 input channels to be drawn as a picture, got {c} (shape {'×'.join(map(str, w.shape))})")
@@ -166,7 +166,7 @@ def show_feature_maps(
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above the maps
 )->Axes:                 # The axes
-    "Draw feature maps on one common colour scale, each under the number of its filter"
+    "Draw feature maps on one common colour scale, each under the number of its filter; raises `ValueError` for what is not C×H×W or not finite and for an order that there is not, `TypeError` for what holds no numbers"
     if order not in ('index','response'): raise ValueError(f"order must be 'index' or 'response', got {order!r}")
     if n < 1: raise ValueError(f"n must be at least 1, got {n}")
     m = _array(maps, 'maps', 3, 'C×H×W', image=False)
@@ -186,7 +186,7 @@ def show_neighbours(
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above everything
 )->Axes:                 # The axes
-    "Draw a row a query: the query, a gap, its neighbours, framed when `correct` is given"
+    "Draw a row a query: the query, a gap, its neighbours, framed when `correct` is given; raises `ValueError` for shapes that do not fit each other and values that cannot be drawn, `TypeError` for what is neither uint8 nor floating point"
     q = _array(queries, 'queries', 4, 'N×C×H×W'); nb = _array(neighbours, 'neighbours', 5, 'N×k×C×H×W')
     n,k = nb.shape[:2]
     if len(q) != n or q.shape[1:] != nb.shape[2:]:
@@ -226,7 +226,7 @@ def plot_curves(
     title:str|None=None,              # Text above the plot
     ylabel:str|None=None,             # Text beside the vertical axis; None writes the key when there is only one
 )->Axes:                              # The axes
-    "Draw one line a key of `history`; records where the key is missing, None or NaN are skipped"
+    "Draw one line a key of `history`; records where the key is missing, None or NaN are skipped; raises `ValueError` for an empty history and a name that is no number in it, `TypeError` for records that are no dicts"
     history = list(history)
     if not history: raise ValueError("history must hold at least one record, got an empty list")
     if not all(isinstance(r, dict) for r in history): raise TypeError(f"history must be a list of dicts, got {type(history[0]).__name__} in it")
@@ -256,7 +256,7 @@ def plot_clusters(
     voronoi:bool=False,  # Tint the plane by nearest centre?
     lim=None,            # (xmin, xmax, ymin, ymax) to show; None fits the points
 )->Axes:                 # The axes
-    "Draw 2-d points coloured by cluster, with their centres"
+    "Draw 2-d points coloured by cluster, with their centres; raises `ValueError` for points or centres that are not n×2 or not finite, labels that do not fit and `voronoi` without centres, `TypeError` for what holds no numbers"
     X = _array(X, 'X', 2, 'n×2', image=False)
     if X.shape[1] != 2: raise ValueError(f"X must be n×2 to be drawn in the plane, got {'×'.join(map(str, X.shape))}")
     if labels is not None:
@@ -300,7 +300,7 @@ def plot_bars(
     ax:Axes|None=None,                   # Axes to draw into, or None for a new figure
     title:str|None=None,                 # Text above the plot
 )->Axes:                                 # The axes
-    "Draw grouped bars; rows that share a bar are averaged and drawn as dots"
+    "Draw grouped bars; rows that share a bar are averaged and drawn as dots; raises `ValueError` without rows and for a key that a row lacks"
     rows = list(rows)
     if not rows: raise ValueError("rows must hold at least one dict, got an empty list")
     for name,key in dict(x=x, y=y, by=by, err=err).items():
@@ -334,7 +334,7 @@ def show_strip(
     size:float=2.4,     # Inches a panel
     **kw,               # Passed on to `draw`
 )->np.ndarray:          # Array of axes, one a step
-    "Draw small multiples of `draw`, one panel a step"
+    "Draw small multiples of `draw`, one panel a step; raises `ValueError` when there is no step"
     steps = list(steps)
     if not steps: raise ValueError("steps must name at least one step, got none")
     ncol = min(len(steps), 6 if ncol is None else ncol); nrow = -(-len(steps) // ncol)
@@ -354,6 +354,7 @@ class Film:
         interval:int=700, # Milliseconds a frame
         alt:str='',       # What the film shows, for those who cannot see it
     ):
+        "Draws all frames at once; raises `ValueError` when there is no step"
         steps = list(steps)
         if not steps: raise ValueError("steps must name at least one step, got none")
         fig,ax = plt.subplots(figsize=(size,size) if isinstance(size, (int,float)) else size, dpi=dpi, layout='constrained')
@@ -383,7 +384,7 @@ def figure_png(
     fig_or_ax,   # Figure, axes, or array of axes
     dpi:int=110, # Dots per inch
 )->bytes:        # A PNG file
-    "The figure as the bytes of a PNG file; the figure stays open"
+    "The figure as the bytes of a PNG file; the figure stays open; raises `TypeError` for what is no figure or axes"
     f = np.asarray(fig_or_ax, dtype=object).ravel()[0]
     f = getattr(f, 'figure', None) or f
     if not hasattr(f, 'savefig'): raise TypeError(f"fig_or_ax must be a matplotlib figure or axes, got {type(fig_or_ax).__name__}")

@@ -45,7 +45,7 @@ class Table:
         tol:float|dict[str, float|None]|None=0., # Absolute tolerance of numbers, one for all columns or {column: tolerance}; None: not compared (times)
         digits:int=3,        # Significant digits shown; the data keep all
     ):
-        "Columns come in the order in which rows first name them; raises `ValueError` when there is no row"
+        "Columns come in the order in which rows first name them; raises `ValueError` when there is no row and for tolerances below 0 or of columns that there are not"
         self.rows:list[dict] = [_plain(dict(r)) for r in rows]
         if not self.rows: raise ValueError(f"rows of table {name!r} is empty: at least one row is wanted")
         self.name, self.tol, self.digits = name, tol, digits
@@ -70,7 +70,7 @@ class Table:
     def to_csv(self,
         path:str|Path|None=None, # A file, written atomically; None: only the text is wanted
     )->str:                      # A line of column names, then a line a row; nothing where there is no value
-        "The numbers as CSV (RFC 4180), all digits, UTF-8"
+        "The numbers as CSV (RFC 4180), all digits, UTF-8; raises `IsADirectoryError` where `path` is a folder"
         out = io.StringIO(); w = csv.writer(out); w.writerow(self.columns); w.writerows([r.get(c) for c in self.columns] for r in self.rows); s = out.getvalue()
         if path is not None: _atomic(path, lambda tmp: Path(tmp).write_bytes(s.encode()))
         return s
@@ -96,7 +96,7 @@ def save_results(
     folder:str|Path='results', # Where
     **settings,                # How they were made: seeds, epochs, data
 )->Path:                       # The file
-    "Write rows, settings and environment as a small JSON file, atomically"
+    "Write rows, settings and environment as a small JSON file, atomically; raises `ValueError` for a name of other characters"
     if not re.fullmatch(r'[\w-]+', name): raise ValueError(f"name must be made of letters, digits, - and _, got {name!r}")
     d = dict(name=name, settings=_plain(settings), environment=environment(), rows=[_plain(dict(r)) for r in rows])
     return _atomic(Path(folder)/f'{name}.json', lambda tmp: Path(tmp).write_text(json.dumps(d, indent=1) + '\n', encoding='utf-8'))
@@ -151,7 +151,7 @@ class Report:
         alt:str='',      # The figure in words, for those who do not see it
         dpi:int=110,     # Dots an inch
     )->'Report':
-        "A figure, embedded as PNG and closed"
+        "A figure, embedded as PNG and closed; raises `TypeError` for what is no figure or axes"
         png = fig if isinstance(fig, bytes) else figure_png(fig, dpi)
         if not isinstance(fig, bytes):
             import matplotlib.pyplot as plt
@@ -161,7 +161,7 @@ class Report:
     def table(self,
         table:Table|Iterable[dict], # `Table`, or a list of dicts
     )->'Report':
-        "A table"
+        "A table; raises `ValueError` for one without rows"
         return self._add((table if isinstance(table, Table) else Table(table)).to_html())
     def html(self)->str:
         "The whole page"
@@ -174,5 +174,5 @@ class Report:
     def write(self,
         path:str|Path, # The file, .html
     )->Path:
-        "Write the page, atomically"
+        "Write the page, atomically; raises `IsADirectoryError` where `path` is a folder"
         return _atomic(path, lambda tmp: Path(tmp).write_text(self.html(), encoding='utf-8'))

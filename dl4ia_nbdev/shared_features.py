@@ -59,7 +59,7 @@ def overlay(
     size:int=32,         # Side of the image
     glyph:int=16,        # Side of the digit in it
 ):                       # render({'background': (n,), 'digit': (n,)}, generator) -> (n, 3, size, size) uint8
-    "How a digit is laid over a photograph: the photograph is cut and mirrored at random, the digit stands at a random place; all images of a batch at once, on the device of `backgrounds`"
+    "How a digit is laid over a photograph: the photograph is cut and mirrored at random, the digit stands at a random place; all images of a batch at once, on the device of `backgrounds`; raises `ValueError` for backgrounds below `size` and a digit above it"
     _,_,H,W = backgrounds.shape; _whole(size, 'size'); _whole(glyph, 'glyph')
     if min(H, W) < size: raise ValueError(f"backgrounds must be at least {size} pixels a side, got {H}×{W}")
     if glyph > size: raise ValueError(f"glyph must be at most size={size}, got {glyph}")

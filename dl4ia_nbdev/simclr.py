@@ -128,7 +128,7 @@ def projection_head(
     out:int=128,            # Width of z
     norm:bool=True,         # Batch norm after each layer, as in the paper's code?
 )->nn.Module:               # (N, d) to (N, out)
-    "g: linear layers with ReLU between them (Chen et al. 2020, §2.1 and App. B); raises `ValueError` for numbers that are not whole"
+    "g: linear layers with ReLU between them (Chen et al. 2020, §2.1 and App. B); raises `TypeError` for numbers that are not whole, `ValueError` for numbers below 1"
     d, layers, out, hidden = _whole(d, 'd'), _whole(layers, 'layers'), _whole(out, 'out'), min(d, 2048) if hidden is None else _whole(hidden, 'hidden')
     parts = []
     for i in range(layers):
@@ -235,7 +235,7 @@ class SimCLR:
         encoder:nn.Module, # As above
         **settings,        # What shall differ
     )->'SimCLR':
-        "Settings that work on thousands of small images in minutes (chosen by measurement): AdamW, temperature 0.1, batches of 128"
+        "Settings that work on thousands of small images in minutes (chosen by measurement): AdamW, temperature 0.1, batches of 128; raises what the constructor raises"
         own: dict[str, Any] = dict(optimizer='adamw', lr=2e-3, weight_decay=1e-2, temperature=.1, batch_size=128)
         return cls(encoder, **(own | settings))
 
@@ -322,7 +322,7 @@ class SimCLR:
     def transform(self,
         images:ImageSet, # Images
     )->Tensor:           # (N, D) float32
-        "h: features of images, in evaluation mode"
+        "h: features of images, in evaluation mode; raises `ValueError` for features that are not finite"
         return embed(self.encoder, images, precision=self.precision)
     def _project(self, h):
         with keep_modes(self.head_), torch.no_grad(): self.head_.eval(); return self.head_(h.to(_device(self.head_))).float().cpu()

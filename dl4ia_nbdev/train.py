@@ -28,7 +28,7 @@ def seed_everything(
 def fork_seed(
     seed:int|None, # Seed inside the block; None: leave the random state alone
 ):
-    "Run a block under `seed` and restore the random states of Python, numpy and torch afterwards"
+    "Run a block under `seed` and restore the random states of Python, numpy and torch afterwards; raises `ValueError` when `seed` is not a whole number of at least 0"
     if seed is None: yield; return
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
@@ -66,7 +66,7 @@ def autocast(
     precision:str,  # As in `precision_dtype`
     device='cpu',   # Device the computation runs on
 ):
-    "A context in which matrix products run in the chosen precision; master weights stay float32"
+    "A context in which matrix products run in the chosen precision; master weights stay float32; raises `ValueError` for another precision"
     dt = precision_dtype(precision, device)
     return nullcontext() if dt == torch.float32 else torch.autocast(torch.device(device).type, dt)
 
@@ -181,7 +181,7 @@ def fit(
 )->list:                      # History: one dict an epoch with epoch, loss, seconds and what loss_fn and callbacks add
     """Train `model` by minimising `loss_fn`, a mean over the rows of its batch.
 
-    Under `accelerate launch` every process is given the same batches and takes its share of each; batch norm sees the whole batch, and loss and gradients are those of one process with the whole. Raises `FloatingPointError` when a loss is not finite and `ValueError` when there is nothing to train on."""
+    Under `accelerate launch` every process is given the same batches and takes its share of each; batch norm sees the whole batch, and loss and gradients are those of one process with the whole. Raises `FloatingPointError` when a loss is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for fewer than one epoch and for another precision."""
     if epochs < 1: raise ValueError(f"epochs must be at least 1, got {epochs}")
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     device = _device(model)
@@ -230,7 +230,7 @@ def save_weights(
     path,             # File, usually .safetensors
     **metadata,       # Text to keep with them: how they were made
 )->Path:
-    "Write a module's state as safetensors, atomically"
+    "Write a module's state as safetensors, atomically; raises `IsADirectoryError` where `path` is a folder"
     from safetensors.torch import save_file
     state = {k: v.detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
     return _atomic(path, lambda tmp: save_file(state, tmp, {k: str(v) for k,v in metadata.items()}))
@@ -272,7 +272,7 @@ def save_run(
     optimizer=(),      # One optimiser or several
     **state,           # Numbers, strings, lists, dicts and tensors to keep besides
 )->Path:
-    "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back"
+    "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back, `IsADirectoryError` where `path` is a folder"
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=state); ck['digest'] = _stamp(ck)
@@ -300,7 +300,7 @@ def load_run(
     model:nn.Module,   # Gets the weights
     optimizer=(),      # Get their state, in the order they were saved
 )->dict:               # The `state` that was saved
-    "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`). Raises `ValueError` for a file that is damaged or of another model, before anything is changed"
+    "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`). Raises `FileNotFoundError`, and `ValueError` for a file that is damaged, of another model or of another number of optimisers, before anything is changed"
     path = _existing(path)
     ck = _read_run(path); _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]

@@ -67,7 +67,7 @@ class Operator:
         x:Tensor,                 # (m, C, H, W) floats in [0, 1], the images that the operator is applied to; may be changed in place
         params:dict[str, Tensor], # Their parameters
     )->Tensor:                    # (m, C, H, W)
-        "What happens to an image if anything happens"
+        "What happens to an image if anything happens; raises `NotImplementedError` where a subclass does not say"
         raise NotImplementedError(f"{type(self).__name__} has no change")
     @classmethod
     def describe(cls,
@@ -83,7 +83,7 @@ class Operator:
         params=None,               # Parameters drawn before, to get the same views again
         return_params:bool=False,  # Return (views, parameters)?
     ):                             # (N, C, H', W') floats
-        "Draw and apply, as `Augment` with this one operator"
+        "Draw and apply, as `Augment` with this one operator; raises `TypeError` or `ValueError` for what is no batch of images"
         return Augment(self)(x, seed=seed, params=params, return_params=return_params)
 
 # %% ../nbs/04a_views.ipynb #8c784230
@@ -131,7 +131,7 @@ class RandomCrop(RandomResizedCrop):
         return dict(box=torch.stack([y, x, *(torch.full((n,), c) for c in self.crop)], 1))
 
 class RandomHorizontalFlip(Operator):
-    "Left and right exchanged, with probability `p`"
+    "Left and right exchanged, with probability `p` (Chen et al. 2020, App. A)"
     name = 'flip'
     def __init__(self,
         p:float=.5, # Probability
@@ -231,7 +231,7 @@ class ColorJitter(Operator):
         s:float=1.,     # Strength
         p:float=.8,     # Probability that anything is changed
     )->'ColorJitter':
-        "SimCLR's distortion of strength s: 0.8 s of brightness, contrast and saturation, 0.2 s of hue"
+        "SimCLR's distortion of strength s: 0.8 s of brightness, contrast and saturation, 0.2 s of hue (Chen et al. 2020, App. A); raises `ValueError` for a strength below 0 or above 2.5, and for what is no probability"
         return cls(.8*s, .8*s, .8*s, .2*s, p=p)
     def draw(self, n, shape, generator=None):
         "`applied`, the three factors, `hue` in turns, and the `order` (n, 4): 0 brightness, 1 contrast, 2 saturation, 3 hue"
@@ -267,7 +267,7 @@ class ColorJitter(Operator):
         return ', '.join(f"hue {360*v:+.0f}°" if k == 'hue' else f"{k} ×{v:.2f}" for k,v in (words[o] for o in params['order'][i].tolist()) if v != (k != 'hue'))
 
 class RandomGrayscale(Operator):
-    "All channels replaced by the grey value, with probability `p`"
+    "All channels replaced by the grey value, with probability `p` (Chen et al. 2020, App. A)"
     name = 'grey'
     def __init__(self,
         p:float=.2, # Probability
@@ -375,7 +375,7 @@ class Augment:
         shape:tuple,                 # (H, W) of the images
         generator:torch.Generator|None=None, # On the CPU; None: the global one
     )->dict[str, dict[str, Tensor]]: # name of the operator -> its parameters
-        "Parameters of `n` views"
+        "Parameters of `n` views; raises `ValueError` for a crop larger than the images"
         out = {}
         for k,o in self._named():
             out[k] = o.draw(n, shape, generator); shape = getattr(o, 'size', shape)
@@ -395,7 +395,7 @@ class Augment:
         params=None,               # Parameters drawn before, to get the same views again
         return_params:bool=False,  # Return (views, parameters)?
     ):                             # (N, C, H', W') float32 (float64 for float64), on the device of `x`
-        "Views of a batch; `x` stays as it is. Raises `TypeError` or `ValueError` for what is no batch of images"
+        "Views of a batch; `x` stays as it is. Raises `TypeError` or `ValueError` for what is no batch of images, and `ValueError` for parameters drawn for another batch"
         dtype = self._check(x)
         if params is None: params = self.draw(len(x), tuple(x.shape[2:]), _generator(seed))
         out = self._run(x, torch.arange(len(x)), params, dtype)
@@ -451,7 +451,7 @@ class Views:
         seed:int|None=None,        # Seed of the parameters; None: torch's global generator
         return_params:bool=False,  # Return (first, second, their parameters)?
     )->tuple:                      # (first, second), each (N, C, H', W') floats
-        "Both views of a batch"
+        "Both views of a batch; raises `TypeError` or `ValueError` for tensors that are no batch of images"
         v,ps = self._both(x, seed)
         return (*v.chunk(2), ps) if return_params else tuple(v.chunk(2))
 
@@ -467,19 +467,19 @@ def simclr_imagenet(
     size:int=224,   # Side of the views
     s:float=1.,     # Strength of the colour distortion
 )->Augment:
-    "SimCLR's views for ImageNet: crops of 8 to 100 % of the area, mirrored, colours distorted in four of five, grey in one of five, blurred in one of two (Chen et al. 2020, App. A)"
+    "SimCLR's views for ImageNet: crops of 8 to 100 % of the area, mirrored, colours distorted in four of five, grey in one of five, blurred in one of two (Chen et al. 2020, App. A); raises `ValueError` for a size or a strength that is none"
     return Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(s), RandomGrayscale(), GaussianBlur())
 
 def simclr_cifar(
     size:int=32,    # Side of the views
     s:float=.5,     # Strength of the colour distortion
 )->Augment:
-    "SimCLR's views for CIFAR-10: half the colour distortion and no blur (Chen et al. 2020, App. B.9)"
+    "SimCLR's views for CIFAR-10: half the colour distortion and no blur (Chen et al. 2020, App. B.9); raises `ValueError` for a size or a strength that is none"
     return Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(s), RandomGrayscale())
 
 def exercise_sheet(
     crop:int=128,   # Side of the square that is cut
     size:int=224,   # Side of the views
 )->Augment:
-    "The exercise sheet's views: a square cut and enlarged, brightness, contrast and saturation up to 25 % more or less, a blur of 11 pixels, each always applied"
+    "The exercise sheet's views: a square cut and enlarged, brightness, contrast and saturation up to 25 % more or less, a blur of 11 pixels, each always applied; raises `ValueError` for sizes that are none"
     return Augment(RandomCrop(crop, size), ColorJitter(.25, .25, .25, p=1), GaussianBlur(11, p=1))
