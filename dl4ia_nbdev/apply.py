@@ -227,8 +227,10 @@ def cluster_folder(
     progress:bool=False,       # Say what is going on, on stderr
 )->Table:                      # file, cluster (0: the largest), distance to the centre; nearest first within a cluster
     "Group the pictures of a folder by K-means on the directions of their features; raises `ValueError` for more groups than pictures"
-    images, h = embed_folder(folder, encoder, None, device, cache, progress); n = len(images); k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
+    for name,p,ends in (('out', out, ('.csv', '.parquet')), ('sheet', sheet, ('.html',))):                        # before the work, not after it
+        if p is not None and Path(p).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(ends)}, got {Path(p).name!r}")
+    images, h = embed_folder(folder, encoder, None, device, cache, progress); n = len(images); k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
     if k > n: raise ValueError(f"n_clusters must be at most the number of pictures ({n}), got {k}")
     u, d = _groups(h, k, seed); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))
     if out is not None: _write_table(rows, out)
@@ -239,7 +241,6 @@ def _sheet(images, rows, k, path):
     "Contact sheets: a strip of pictures a group"
     import matplotlib.pyplot as plt
     from dl4ia_nbdev.plot import show_grid
-    if Path(path).suffix.lower() != '.html': raise ValueError(f"sheet must end in .html, got {Path(path).name!r}")
     at = {f: i for i,f in enumerate(images.files)}; r = Report(f'{images.name}: {k} groups', f'{len(images)} pictures; in each strip those nearest to the centre come first.')
     for c in range(k):
         mine = [o['file'] for o in rows if o['cluster'] == c]; ix = [at[f] for f in mine[:24]]; r.section(f'Group {c}: {len(mine)} picture{"s"*(len(mine) != 1)}')

@@ -318,8 +318,8 @@ class ImageSet:
         try:
             meta = json.loads((path/'set.json').read_text(encoding='utf-8')); labels = meta.pop('labels')
             x = np.load(path/'images.npy', mmap_mode='c' if memmap else None, allow_pickle=False)
-        except (ValueError, KeyError, AttributeError, EOFError) as e: raise ValueError(f"path: {path} was not written by ImageSet.save, or is damaged ({e!r})") from e
-        return cls(x, labels, **meta)
+            return cls(x, labels, **meta)
+        except (ValueError, KeyError, AttributeError, TypeError, EOFError) as e: raise ValueError(f"path: {path} was not written by ImageSet.save, or is damaged ({e!r})") from e
     @classmethod
     def from_arrays(cls,
         images:Tensor|np.ndarray|Sequence, # Array or tensor N×C×H×W, N×H×W×C or N×H×W; uint8, or floats in [0, 1]

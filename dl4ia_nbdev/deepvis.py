@@ -96,7 +96,11 @@ def _reducer(how):
     if how not in _REDUCE: raise ValueError(f"reduce must be one of {list(_REDUCE)}, got {how!r}")
     return _REDUCE[how]
 
-def _listed(objective)->list[Objective]: return list(objective) if isinstance(objective, (list, tuple)) else [objective]
+def _listed(objective)->list[Objective]:
+    found = list(objective) if isinstance(objective, (list, tuple)) else [objective]
+    for aim in found:
+        if not isinstance(aim, Objective): raise TypeError(f"objective must be an Objective (Channel, Unit, Direction, Logit, …) or a list of them, got {type(aim).__name__}")
+    return found
 
 class Channel(Objective):
     "A filter's response to the whole image, $a_i(x) = \\sum_{u,v} m_i(u, v)$ (the lecture's), or the mean or the maximum of its map"
@@ -517,8 +521,6 @@ def maximise(
         with torch.inference_mode(False): return maximise(**locals())
     if not isinstance(model, nn.Module): raise TypeError(f"model must be a torch module, got {type(model).__name__}")
     objectives = _listed(objective)
-    for aim in objectives:
-        if not isinstance(aim, Objective): raise TypeError(f"objective must be an Objective (Channel, Unit, Direction, Logit, …) or a list of them, got {type(aim).__name__}")
     if not objectives: raise ValueError("objective must name at least one objective, got an empty list")
     size = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
     if len(size) != 2 or any(not isinstance(o, (int, np.integer)) or o < 1 for o in size): raise ValueError(f"size must be a side in pixels or (height, width), got {size}")
@@ -808,7 +810,9 @@ def receptive_field(
             return None if m.ndim != 4 else [o.isnan().any(0).any(1 - axis) for o,(axis,_,_) in zip(m, probes)]
         for n in (size, 2*size, 4*size, 8*size):
             try: first = sees(n, [(0, 0, 0), (1, 0, 0)])
-            except (RuntimeError, ValueError): continue                  # too small, or the one size that the network takes is another
+            except (RuntimeError, ValueError) as err:                    # too small, or the one size that the network takes is another
+                if 'is never run' in str(err): raise
+                continue
             if first is None: return None, None
             shape = [len(o) for o in first]; found = []
             if min(shape) < 2: continue

@@ -321,7 +321,8 @@ class LinearProbe:
     def decision(self,
         x:Tensor|np.ndarray, # (m, d) features
     )->Tensor:               # (m, number of classes) log-odds, in the order of `classes_`
-        "Values before the softmax; raises `ValueError` for another width, NaN or infinity"
+        "Values before the softmax; raises `RuntimeError` before `fit`, `ValueError` for another width, NaN or infinity"
+        if not hasattr(self, 'coef_'): raise RuntimeError("this LinearProbe has not been fitted: call fit(x, y) first")
         x = _numbers(x, 'x').float().to(self.coef_.device)
         if x.shape[1] != len(self.mean_): raise ValueError(f"x must have {len(self.mean_)} columns like the training features, got {x.shape[1]}")
         return torch.addmm(self.intercept_, (x - self.mean_).div_(self.scale_), self.coef_.T)

@@ -229,7 +229,7 @@ def plot_curves(
     "Draw one line a key of `history`; records where the key is missing, None or NaN are skipped; raises `ValueError` for an empty history and a name that is no number in it, `TypeError` for records that are no dicts"
     history = list(history)
     if not history: raise ValueError("history must hold at least one record, got an empty list")
-    if not all(isinstance(r, dict) for r in history): raise TypeError(f"history must be a list of dicts, got {type(history[0]).__name__} in it")
+    if not all(isinstance(r, dict) for r in history): raise TypeError(f"history must be a list of dicts, got {next(type(r).__name__ for r in history if not isinstance(r, dict))} in it")
     have = list(dict.fromkeys(k for r in history for k,v in r.items() if _is_number(v)))
     if x not in have: raise ValueError(f"x={x!r} is no number in history, which has {have}")
     keys = [k for k in have if k != x] if keys is None else [keys] if isinstance(keys, str) else list(keys)
@@ -337,6 +337,7 @@ def show_strip(
     "Draw small multiples of `draw`, one panel a step; raises `ValueError` when there is no step"
     steps = list(steps)
     if not steps: raise ValueError("steps must name at least one step, got none")
+    if ncol is not None and ncol < 1: raise ValueError(f"ncol must be at least 1, got {ncol}")
     ncol = min(len(steps), 6 if ncol is None else ncol); nrow = -(-len(steps) // ncol)
     fig,axs = plt.subplots(nrow, ncol, figsize=(ncol*size, nrow*size*1.08), squeeze=False, layout='constrained')
     axs = axs.ravel()
@@ -385,9 +386,9 @@ def figure_png(
     dpi:int=110, # Dots per inch
 )->bytes:        # A PNG file
     "The figure as the bytes of a PNG file; the figure stays open; raises `TypeError` for what is no figure or axes"
-    f = np.asarray(fig_or_ax, dtype=object).ravel()[0]
+    f = next(iter(np.asarray(fig_or_ax, dtype=object).ravel()), None)
     f = getattr(f, 'figure', None) or f
-    if not hasattr(f, 'savefig'): raise TypeError(f"fig_or_ax must be a matplotlib figure or axes, got {type(fig_or_ax).__name__}")
+    if f is None or not hasattr(f, 'savefig'): raise TypeError(f"fig_or_ax must be a matplotlib figure or axes, got {type(fig_or_ax).__name__}")
     out = io.BytesIO()
     f.savefig(out, format='png', dpi=dpi, bbox_inches='tight')
     return out.getvalue()

@@ -439,6 +439,7 @@ class Views:
     def __repr__(self): return f"Views({self.first!r}{'' if self.second is None else f', {self.second!r}'})"
     def _both(self, x, seed):
         "First and second views one after the other (2N, …), and the parameters of each"
+        if not isinstance(x, Tensor): self.first._check(x)
         n, shape, g = len(x), tuple(x.shape[2:]), _generator(seed)
         if self.second is not None:
             for a in (self.first, self.second): a._check(x)
