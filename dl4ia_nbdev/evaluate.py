@@ -330,7 +330,8 @@ class LinearProbe:
         x:Tensor|np.ndarray, # (m, d) features
     )->Tensor:               # (m,) int64
         "The class with the largest log-odds; raises what `decision` raises"
-        return self.classes_[self.decision(x).argmax(1)]
+        found = self.decision(x).argmax(1)
+        return self.classes_[found]
 
 _unit_b = 2.                                                                         # the bias in units in which its curvature is about one, as that of V
 
