@@ -35,7 +35,8 @@ def _lloyd(X, C, square=True, steps=99, mean=False):
 
 _line = ([0, 1, 3, 12], [0, 1])
 Task('kmeans-predict', 'predict', 'Where K-means ends on four points', 5, lambda: _lloyd(*_line),
-    [('one-step', lambda: _lloyd(*_line, steps=1), 'This is the inertia after the first update. The point 3 now has another nearest centre: go on until no point changes.'),
+    [('one-step', lambda: _lloyd(*_line, steps=1), 'This is the inertia after the first update. The point 1 now has another nearest centre: go on until no point changes.'),
+     ('two-steps', lambda: _lloyd(*_line, steps=2), 'This is the inertia after the second update. The point 3 now has another nearest centre: go on until no point changes.'),
      ('not-squared', lambda: _lloyd(*_line, square=False), 'This is the sum of the distances. Inertia is the sum of their squares.'),
      ('mean', lambda: _lloyd(*_line, mean=True), 'This is the mean of the squared distances. Inertia is their sum.'),
      ('first-centres', 125., 'No centre has moved yet. Assign, update, and go on until no point changes.')],
@@ -108,7 +109,7 @@ Task('alexnet-size', 'predict', 'The side of a map after conv1 and its pooling',
      ('rounded-up', 28, '27.5 or more was rounded up. A window that hangs over the rim is left out: round down, at both layers.'),
      ('one-sided-padding', 26, 'The padding counts at both sides of the image: 2 p. (Without it conv1 gives 54, and pooling 26.)'),
      ('plus-one-forgotten', 26.5, 'Round down, and count the first window too: ⌊…⌋ + 1.')],
-    why='224 → 55 → 27. The 55 of the paper with 224 pixels only comes out with a padding of 2.')
+    why='224 → 55 → 27. The 55 of the paper comes out of 224 pixels only with padding.')
 
 Task('alexnet-output-size', 'implement', 'The side of a feature map', 5, _out,
     [('plus-one-forgotten', lambda n, k, s, p: (n + 2*p - k)//s, 'One too small: (n + 2p − k)/s counts the steps of the window. The first place, before any step, counts too.'),
@@ -125,7 +126,7 @@ Task('alexnet-parameters', 'implement', 'Count the parameters of a convolution',
      ('kernel-not-squared', lambda c, o, k, g: o*(c//g)*k + o, 'A kernel has k rows and k columns.'),
      ('bias-a-slice', lambda c, o, k, g: o*(c//g)*(k*k + 1), 'There is one bias a kernel, not one for every input channel that it sees.'),
      ('one-kernel', lambda c, o, k, g: (c//g)*k*k + 1, 'This is one kernel. There are as many as output channels.'),
-     ('both-grouped', lambda c, o, k, g: (o//g)*(c//g)*k*k + o, 'The outputs were divided by the groups as well. There are still `out` kernels; each of them sees fewer channels.')],
+     ('both-grouped', lambda c, o, k, g: (o//g)*(c//g)*k*k + o, 'The outputs were divided by the groups as well. There are still `o` kernels; each of them sees fewer channels.')],
     lambda: {f'{c} → {o} channels, kernel {k}, {g} group(s)': (c, o, k, g) for c,o,k,g in ((3, 96, 11, 1), (96, 256, 5, 1), (96, 256, 5, 2), (384, 384, 3, 2), (2, 4, 1, 1))},
     why='Most of AlexNet\'s parameters are not here but in fc6: 9216 × 4096, more than all its convolutions ten times over.')
 
@@ -149,7 +150,7 @@ class _Net(nn.Module):
 def _probe_features(f, net, x, train):
     net.train(train); stats = net.body[1].running_mean.clone(); all_,some = f(net, x), f(net, x[:3])
     if _no(all_): return None
-    return dict(features=all_, alone=some, mode=net.training, graph=all_.requires_grad, statistics=bool(torch.equal(stats, net.body[1].running_mean)))
+    return dict(features=all_, alone=some, mode=net.training, graph=getattr(all_, 'requires_grad', False), statistics=bool(torch.equal(stats, net.body[1].running_mean)))
 def _features(evaluate=True, restore=True, grad=False):
     def f(net, x):
         was = net.training
@@ -235,7 +236,7 @@ Task('evaluate-nmi', 'implement', 'Normalised mutual information', 15, _nmi(lamb
      ('two-bases', _nmi(lambda i, a, b, ab: 2*i/(a + b)/math.log(2)), 'Information and entropies have logarithms of different bases (ln and log₂): one factor 1.44 is left.'),
      ('joint-entropy', _nmi(lambda i, a, b, ab: i/ab), 'Divided by the joint entropy. Here the arithmetic mean of the two entropies is asked for.'),
      ('geometric', _nmi(lambda i, a, b, ab: i/math.sqrt(a*b)), 'Divided by the geometric mean of the entropies. Here the arithmetic one is asked for.'),
-     ('half-forgotten', _nmi(lambda i, a, b, ab: i/(a + b)), 'Divided by the sum of the entropies, not by their mean: identical labelings would only reach 0.5.'),
+     ('half-forgotten', _nmi(lambda i, a, b, ab: i/(a + b)), 'Divided by the sum of the entropies, not by their mean: identical labellings would only reach 0.5.'),
      ('maximum', _nmi(lambda i, a, b, ab: i/max(a, b)), 'Divided by the larger entropy. Here the arithmetic mean of both is asked for.')],
     lambda: {'random labels': (_ints(0, 3, 80), _ints(1, 5, 80)), 'one a coarser version of the other': (_ints(2, 6, 90), _ints(2, 6, 90)//2), 'the same up to names': (_ints(3, 4, 60), (_ints(3, 4, 60) + 1) % 4)},
     why='The base of the logarithm cancels, as long as it is the same everywhere.')
@@ -283,6 +284,7 @@ def _white(H, dim, centre=True, power=-.5, unit=True, smallest=False):
     return F.normalize(Z, dim=1) if unit else Z
 def _gram(f, H, dim):
     Z = f(H, dim)
+    if isinstance(Z, np.ndarray): Z = torch.from_numpy(Z)
     if not isinstance(Z, torch.Tensor) or Z.ndim != 2: return Z
     return dict(shape=list(Z.shape), products=Z.double()@Z.double().T)
 def _blob(seed, n, d): return _n(seed, n, d)@_n(seed + 1, d, d) + 3*_n(seed + 2, 1, d)
@@ -301,7 +303,7 @@ Task('deepcluster-trivial', 'predict', 'The loss of a network that looks at noth
      ('in-bits', lambda: (-.9*math.log(.9) - .1*math.log(.1/9))/math.log(2), 'That is in bits. Cross-entropy is in nats: natural logarithms.'),
      ('certain', lambda: -.9*math.log(.9), 'The images of the nine small clusters are missing: each of them costs −log of its small probability.'),
      ('two-clusters', lambda: -.9*math.log(.9) - .1*math.log(.1), 'That treats the nine small clusters as one. Each has probability 0.1/9.')],
-    why='About a quarter of log 10, without looking at any image. Sampling the clusters equally takes this way out.', tol=.01)
+    why='About a quarter of log 10, without looking at any image. Drawing every cluster equally often closes this way out.', tol=.01)
 
 def _weights(f):
     def g(labels, k): return f(labels, labels.bincount(minlength=k).double(), k)
@@ -484,10 +486,11 @@ def _record_augment():
     augment.log = log
     return augment
 def _probe_pair(f, x, seed):
-    aug = _record_augment(); out = f(aug, x, torch.Generator().manual_seed(seed))
+    aug, other = _record_augment(), _record_augment(); out = f(aug, x, torch.Generator().manual_seed(seed))
     if _no(out): return None
-    a,b = out
-    return dict(first=a, second=b, different=not torch.equal(a, b), calls=len(aug.log), both_of_x=all(torch.equal(o, x) for o in aug.log))
+    a,b = out; torch.rand(1); (c,d),(e,_) = (f(other, x, torch.Generator().manual_seed(s)) for s in (seed, seed + 1))
+    return dict(shapes=[list(a.shape), list(b.shape)], different=not torch.equal(a, b), views_drawn=sum(map(len, aug.log))//len(x), all_of_x=all(torch.equal(p, x) for o in aug.log for p in o.split(len(x))),
+                same_generator_same_views=torch.equal(a, c) and torch.equal(b, d), other_generator_other_views=not torch.equal(a, e) or torch.equal(a, x))
 def _same_seed(augment, x, g): s = g.initial_seed(); return augment(x, torch.Generator().manual_seed(s)), augment(x, torch.Generator().manual_seed(s))
 def _once(augment, x, g): v = augment(x, g); return v, v.clone()
 def _nested(augment, x, g): a = augment(x, g); return a, augment(a, g)
@@ -549,7 +552,7 @@ Task('views-colour', 'predict', 'How often both views keep their colours', 5, .0
      ('complement', .9744, 'That is how often they do not.'),
      ('grey-only', .64, 'That leaves the colour jitter out: 0.8 × 0.8.'),
      ('other-way', .4096, 'That is how often both are jittered and neither is grey: (0.8 × 0.8)². Keeping colours means no jitter: 0.2.')],
-    why='One pair in forty. Without these operators the histogram of colours would tell which views belong together.', tol=.01)
+    why='One pair in forty. Without these operators the histogram of colours would tell which views belong together.', tol=.02)
 
 def _iou(a, b, how='iou'):
     lo,hi = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
@@ -639,7 +642,7 @@ Task('simclr-temperature', 'predict', 'What a temperature of 0.1 does', 6, lambd
      ('no-positive', lambda: math.exp(9)/(math.exp(8) + 1), 'The positive is one of the candidates: it stands in the denominator, too.')],
     why='At 0.1 only the candidate at 0.8 still competes: small temperatures look at the hardest negatives alone.', tol=.005)
 
-Task('simclr-curves', 'explain', 'Three curves, three mistakes', 8, 'b',
+Task('simclr-curves', 'explain', 'Three curves', 8, 'b',
     [('shuffled-second', 'a', 'Look at the first curve: it stays at log(2N − 1), the loss of a guess. Which mistake makes the task impossible?'),
      ('mask-first', 'c', 'Look at the second curve: it ends at 0 with a spread of 0. A missing mask makes the task harder, and the loss larger.'),
      ('attraction-first', 'd', 'Look at the first curve: it never moves. Attraction alone has a way down, for every network.')],
@@ -656,6 +659,7 @@ def _queue(detach=True, positive=True, tau_how='divide', unit=True, target=0, ke
 def _queue_probe(f, q, k, queue, tau):
     q,k,queue = (o.clone().requires_grad_() for o in (q, k, queue)); loss = f(q, k, queue, tau)
     if _no(loss): return None
+    if not isinstance(loss, torch.Tensor) or not loss.requires_grad: raise TypeError('the loss cannot be differentiated by the queries: return a tensor (no .item()), and detach keys and queue alone')
     g = torch.autograd.grad(loss, (q, k, queue), allow_unused=True)
     return dict(loss=loss.detach(), gradient=g[0], keys_have_gradient=g[1] is not None, queue_has_gradient=g[2] is not None)
 Task('simclr-queue', 'extend', 'Negatives from a queue', 20, _queue(),
@@ -808,8 +812,7 @@ def _factors(how):
 def _factor_probe(f, n, a, b, seed):
     out = f(n, a, b, seed)
     if _no(out): return None
-    torch.rand(1); again = f(n, a, b, seed); x,y = out
-    if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor): return out
+    torch.rand(1); x,y,*again = (torch.as_tensor(o) for o in (*out, *f(n, a, b, seed)))
     return dict(shapes=[len(x), len(y)], ranges=[int(x.min()), int(x.max()), int(y.min()), int(y.max())], even=bool(x.bincount(minlength=a).max() < 1.3*n/a and y.bincount(minlength=b).max() < 1.3*n/b),
                 dependence=round(min(1., 5*nmi(x, y)), 1), order=bool((x.diff() >= 0).all()), repeats=bool(torch.equal(x, again[0]) and torch.equal(y, again[1])))
 Task('shared-shortcut', 'explain', 'The digit was never shared', 10, _factors('right'),
@@ -935,6 +938,7 @@ def _ink(how):
 def _bytes(seed, *shape): return _ints(seed, 256, *shape).byte()
 def _ink_probe(f, photo, digit, y, x):
     before = photo.clone(); out = f(photo, digit, y, x)
+    if isinstance(out, np.ndarray): out = torch.from_numpy(np.ascontiguousarray(out))
     if not isinstance(out, torch.Tensor): return out
     return dict(bytes=out.dtype == torch.uint8, image=((out.float()/2).round() if out.dtype == torch.uint8 else out), photograph_unchanged=bool(torch.equal(before, photo)))
 Task('sheet-4-overlay', 'implement', 'Part 4: a digit on a photograph', 12, _ink('right'),
@@ -963,7 +967,7 @@ def _settings(how):
         return lo*(hi/lo)**u
     return f
 Task('sheet-5-draw', 'extend', 'Part 5: draw learning rates', 8, _settings('right'),
-    [('uniform', _settings('uniform'), 'Drawn evenly: nine of ten rates lie in the top tenth, 0.01 to 0.1, and 0.001 hardly ever comes. Draw the exponent evenly.'),
+    [('uniform', _settings('uniform'), 'Drawn evenly: nine of ten rates lie between 0.01 and 0.1, and 0.001 hardly ever comes. Draw the exponent evenly.'),
      ('two-bases', _settings('exponent'), 'log₁₀ on the way in, e on the way out: take one base for both.'),
      ('no-exponential', _settings('no-exponential'), 'These are the logarithms. Go back with the exponential.'),
      ('reversed', _settings('reversed'), 'Even in the logarithm, but from the top down: u = 0 shall give the smallest value.'),

@@ -154,10 +154,12 @@ def _compare(got, want, tol=1e-3, strict=True):
     a,b = got.double(), want.double()
     for name,f,ask in (('NaN', torch.isnan, 'is 0 divided by 0 somewhere?'), ('infinity', torch.isinf, 'is something divided by 0, or is the logarithm of 0 taken?')):
         if bool((f(a) & ~f(b)).any()): return f'{int(f(a).sum())} of {a.numel()} values are {name}: {ask}' if a.numel() > 1 else f'the result is {name}: {ask}'
-    if torch.allclose(a, b, rtol=tol, atol=1e-5, equal_nan=True): return ''
-    simple = _relation(a, b, tol) if strict else ''
-    wrong = ~torch.isclose(a, b, rtol=tol, atol=1e-5, equal_nan=True)
+    least = max(1e-5, .01*tol*float(b[torch.isfinite(b)].abs().max())) if torch.isfinite(b).any() else 1e-5          # what rounding leaves where large terms cancel
+    if torch.allclose(a, b, rtol=tol, atol=least, equal_nan=True): return ''
+    simple = _relation(a, b, tol) if strict and want.dtype != torch.bool else ''
+    wrong = ~torch.isclose(a, b, rtol=tol, atol=least, equal_nan=True)
     i = int(wrong.flatten().nonzero()[0]); x,y = a.flatten()[i].item(), b.flatten()[i].item()
+    if want.dtype == torch.bool and a.numel() == 1: return f'{bool(x)} came, {bool(y)} is wanted'
     at = '' if a.numel() == 1 else f', first at {tuple(int(v) for v in np.unravel_index(i, tuple(a.shape)))}' if a.ndim > 1 else f', first at {i}'
     return (f'{x:.6g} came, {y:.6g} is wanted' if a.numel() == 1 else f'{int(wrong.sum())} of {a.numel()} values differ{at}: {x:.6g} came, {y:.6g} is wanted') + (f'; {simple}' if simple else '')
 
@@ -232,7 +234,7 @@ def _judge_function(task, answer):
         if isinstance(got[k], Exception): return 'wrong', where + _told(got[k], answer), 'error'
         if isinstance(got[k], _Changed): return 'wrong', where + 'the function changes the tensor that it is given. Work on a copy, or avoid operations in place (those with = after an index, += and names that end in _).', 'input-changed'
         if _is_blank(got[k]): return 'wrong', where + 'nothing is returned. Is there a return in every branch?', 'unknown'
-        if (w := _compare(got[k], want[k], task.tol)): return 'wrong', where + w + '.', 'unknown'
+        if (w := _compare(got[k], want[k], task.tol)): return 'wrong', where + w + '.'*(w[-1] not in '.?'), 'unknown'
 
 def judge(
     name:str,  # Name of the exercise

@@ -24,7 +24,7 @@ class World:
         self.device, d = torch.device(device), torch.distributed
         if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not d.is_initialized():
             from accelerate import Accelerator, InitProcessGroupKwargs
-            Accelerator(cpu=self.device.type == 'cpu', kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=minutes))])
+            Accelerator(cpu=self.device.type == 'cpu', mixed_precision='no', kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=minutes))])     # `fit` has a precision of its own; the launcher's settings would scale the loss a second time
         on = d.is_available() and d.is_initialized()
         self.rank, self.size = (d.get_rank(), d.get_world_size()) if on else (0, 1)
         self._thin = self._idle = False                                           # fewer rows than processes? none for this one?
@@ -80,7 +80,7 @@ class World:
         box = [what]; torch.distributed.broadcast_object_list(box, 0); return box[0]
     def wait(self):
         "Go on when all have come here"
-        if self.size > 1: self.tell(None); self.counts(0)
+        if self.size > 1: torch.distributed.all_gather_object([None]*self.size, 0)         # it finds the device that can speak, whatever `device` is
     def leave(self):
         "Part from the others at the end of a program"
         if self.size > 1 and torch.distributed.is_initialized(): self.wait(); torch.distributed.destroy_process_group()
@@ -151,7 +151,7 @@ def sizing(
     row = dict(method=m['method'], devices=W, computing=steps*compute, sending=steps*sent/link, clustering=0.)
     kept = 3*weights + m['kept']*batch/W + 3*m['size']**2*batch/W
     if m['method'] == 'deepcluster':
-        row['clustering'] = images/W/m['features'] + share*4*images*axes/link + iterations*(images/W*clusters/m['kmeans'] + 2*share*8*clusters*axes/link)
+        row['clustering'] = images/W/m['features'] + share*4*images*axes/link + iterations*(images/W*clusters/m['kmeans'] + share*(16*clusters*axes + 8*images)/link)
         kept = max(kept, 2*weights + images/W*m['width']*2 + images*axes*4 + images/W*axes*4)
     row['epoch'] = max(row['computing'], row['sending']) + row['clustering']                  # gradients travel while the backward pass goes on
     row |= dict(sent_a_step=sent, memory=kept, read_a_second=images*3*m['size']**2/row['epoch']/max(1, W/per_machine))
