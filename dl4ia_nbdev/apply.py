@@ -366,14 +366,15 @@ def main(
     import matplotlib
     matplotlib.use('Agg'); p = _parser(only); a = p.parse_args(argv); rank, many = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1)) > 1; who = f'{p.prog}: ' + (f'process {rank}: ' if many else '')
     if many and a.run is not _learn: _say(f'{who}only learn runs in several processes'); return 2
-    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn else ''
+    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn and a.minutes is None else 'start again'
     def ended(*_): _say(f'{who}told to stop: another process ended, or somebody wants it so; {again}'); os._exit(143)
     before = signal.signal(signal.SIGTERM, ended) if many else None
     try: a.run(a); World().leave(); return 0
     except KeyboardInterrupt: _say('stopped'); return 130
     except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as e: _say(f'{who}{e}'); return 2
     except RuntimeError as e:
-        if not many: raise
+        if isinstance(e, torch.OutOfMemoryError): _say(f'{who}out of memory: a smaller --size or --encoder needs less ({str(e).splitlines()[0][:150]})'); return 2
+        if not many or not any(w in str(e) for w in ('onnection', 'NCCL', 'peer', 'imed out', 'gloo', 'Gloo')): raise
         _say(f"{who}the processes have lost each other, one of them must have ended ({str(e).splitlines()[0][:150]}); {again}"); return 3
     finally:
         if many: signal.signal(signal.SIGTERM, before)

@@ -273,8 +273,8 @@ class DeepCluster:
         if self.feature_dtype != 'auto': return _DTYPES[self.feature_dtype]
         return torch.bfloat16 if n*width*dtype.itemsize > 2**33 else dtype
 
-    def _features(self, images):
-        "(n, D) features in evaluation mode, on the encoder's device"
+    def _features(self, images, world=None):
+        "(n, D) features in evaluation mode, on the encoder's device; of several processes all refuse what one of them must"
         device, H, i = _device(self.encoder), None, 0
         with keep_modes(self.encoder), torch.no_grad():
             self.encoder.eval()
@@ -285,7 +285,8 @@ class DeepCluster:
                 if H is None: H = torch.empty(len(images), h.shape[1], dtype=self._keep(len(images), h.shape[1], h.dtype), device=device)
                 H[i:i + len(h)] = h; i += len(h)
         bad = (~torch.isfinite(H)).any(1)
-        if bad.any(): raise FloatingPointError(f"the encoder's features are not finite for {int(bad.sum())} of {len(H)} images{' (float16 ends at 65504: try bfloat16)' if H.dtype == torch.float16 else '; lower the learning rate'}")
+        n_bad = sum(b for b, in world.counts(int(bad.sum()))) if world is not None else int(bad.sum())
+        if n_bad: raise FloatingPointError(f"the encoder's features are not finite for {n_bad} of {len(H) if world is None else sum(b for b, in world.counts(len(H)))} images{' (float16 ends at 65504: try bfloat16)' if H.dtype == torch.float16 else '; lower the learning rate'}")
         return H
 
     def _cluster(self, H, seed, rec, world):
@@ -372,13 +373,16 @@ class DeepCluster:
             if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
-            if world.tell(path is not None and path.exists()): start = self._load(path, images, opts); bar.update(start)
+            there = [o for o, in world.counts(int(path is not None and path.exists()))]
+            if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
+            if path is not None and there[0]: start = self._load(path, images, opts); bar.update(start)
+            if len(set(map(tuple, world.counts(start)))) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {world.counts(start)}")
             H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing
                     rec: dict[str, Any] = dict(epoch=e, loss=None, reclustered=e % self.recluster == 0); t = time.perf_counter()
                     if rec['reclustered']:
-                        if H is None: H = self._features(mine)
+                        if H is None: H = self._features(mine, world)
                         rec['seconds_features'] = time.perf_counter() - t
                         labels = self._cluster(H, seed(e) % 2**32, rec, world)
                         t = time.perf_counter(); labels = self._compare(images, labels, rec); rec['seconds_compare'] = time.perf_counter() - t
@@ -388,7 +392,7 @@ class DeepCluster:
                     rec['loss'],rec['seconds_sampling'] = self._train(images, self.labels_, opts, bar)
                     rec['seconds_training'] = time.perf_counter() - t - rec['seconds_sampling']
                     if self.knn_every and images.labels is not None and (e + 1) % self.knn_every == 0:
-                        t = time.perf_counter(); H = self._features(mine); rec['knn'] = _own_knn(world.gather(H), images.labels); rec['seconds_knn'] = time.perf_counter() - t
+                        t = time.perf_counter(); H = self._features(mine, world); rec['knn'] = _own_knn(world.gather(H), images.labels); rec['seconds_knn'] = time.perf_counter() - t
                     self.history_.append(rec)
                     for cb in callbacks: cb(self, rec, self.history_)
                 if path is not None:

@@ -207,7 +207,7 @@ class SimCLR:
         momentum:float=.9,            # Of LARS and SGD
         weight_decay:float=1e-6,      # Not of biases and batch norm
         warmup:float=.1,              # Share of the steps in which the learning rate rises; a cosine to 0 follows
-        loss=None,                    # loss(z1, z2) in place of NT-Xent: `attraction`, or your own
+        loss=None,                    # loss(z1, z2) in place of NT-Xent: `attraction`, or your own; with several processes it sees the share of each, and its mean is taken
         watch_every:int|None=10,      # Measure spread, rank and, where there are labels, nearest neighbours every so many epochs
         precision:str='auto',         # Of forward and backward, as in `precision_dtype`; the loss is computed in float32
         random_state:int=0,           # Seed of head, order and views
@@ -296,7 +296,10 @@ class SimCLR:
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            if world.tell(path is not None and path.exists()): got = _resume(path, both, opt, _fingerprint(self.settings(), images)); self.history_ = got['history']; start = len(self.history_); bar.update(start)
+            there = [o for o, in world.counts(int(path is not None and path.exists()))]
+            if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
+            if path is not None and there[0]: got = _resume(path, both, opt, _fingerprint(self.settings(), images)); self.history_ = got['history']; start = len(self.history_); bar.update(start)
+            if len(set(map(tuple, world.counts(start)))) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {world.counts(start)}")
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
@@ -304,7 +307,7 @@ class SimCLR:
                         i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
                         s = (seed(e)*10_007 + 101*i) % 2**63
-                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else views.first(images.pairs(ix, s + world.rank).to(device), seed=s + world.rank)
+                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else views.first(images.pairs(ix, s + 1_000_003*world.rank).to(device), seed=s + 1_000_003*world.rank)
                         return self._loss(*m(_channels_last(v)).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n)
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]

@@ -31,7 +31,7 @@ def fork_seed(
     "Run a block under `seed` and restore the random states of Python, numpy and torch afterwards; raises `ValueError` when `seed` is not a whole number of at least 0"
     if seed is None: yield; return
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_available() else []):
         seed_everything(seed)
         try: yield
         finally: random.setstate(states[0]); np.random.set_state(states[1])
@@ -43,6 +43,7 @@ def pick_device(
     d = torch.device(('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu') if device is None else device)
     if d.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no CUDA device; use 'cpu'")
     if d.type == 'mps' and not torch.backends.mps.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no MPS device; use 'cpu'")
+    if d.type == 'cuda' and d.index is not None and int(os.environ.get('LOCAL_WORLD_SIZE', 1)) > 1 and d.index != int(os.environ.get('LOCAL_RANK', 0)): raise ValueError(f"device={str(device)!r}: several processes of this machine need a GPU each; use 'cuda'")
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if d == torch.device('cuda') and 'LOCAL_RANK' in os.environ else d
 
 def fast_bfloat16(
@@ -154,12 +155,15 @@ class _OwnDraws:
     def __init__(self, world):
         self.on = world.size > 1
         if self.on:
-            self.state = torch.Generator().manual_seed((torch.initial_seed() + 7919*world.rank) % 2**63).get_state()
-            if torch.cuda.is_available(): torch.cuda.manual_seed((torch.initial_seed() + 7919*world.rank) % 2**63)
+            self.state = torch.Generator().manual_seed((torch.initial_seed() + 7919*(world.rank + 1)) % 2**63).get_state()
+            self.cuda = torch.cuda.is_available()
+            if self.cuda: outside = torch.cuda.get_rng_state(); torch.cuda.manual_seed((torch.initial_seed() + 7919*(world.rank + 1)) % 2**63); self.cuda_state = torch.cuda.get_rng_state(); torch.cuda.set_rng_state(outside)
     def __enter__(self):
         if self.on: self.outside = torch.get_rng_state(); torch.set_rng_state(self.state)
+        if self.on and self.cuda: self.cuda_outside = torch.cuda.get_rng_state(); torch.cuda.set_rng_state(self.cuda_state)
     def __exit__(self, *exc):
         if self.on: self.state = torch.get_rng_state(); torch.set_rng_state(self.outside)
+        if self.on and self.cuda: self.cuda_state = torch.cuda.get_rng_state(); torch.cuda.set_rng_state(self.cuda_outside)
 
 def _prepare(model, world):
     "The model, with gradients averaged over the processes"
@@ -181,7 +185,7 @@ def fit(
 )->list:                      # History: one dict an epoch with epoch, loss, seconds and what loss_fn and callbacks add
     """Train `model` by minimising `loss_fn`, a mean over the rows of its batch.
 
-    Under `accelerate launch` every process is given the same batches and takes its share of each; batch norm sees the whole batch, and loss and gradients are those of one process with the whole. Raises `FloatingPointError` when a loss is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for fewer than one epoch and for another precision."""
+    Under `accelerate launch` every process calls this with the same batches and takes its share of each (called by one of them alone it would wait for the others); batch norm sees the whole batch, and loss and gradients are those of one process with the whole. Raises `FloatingPointError` when a loss is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for fewer than one epoch and for another precision."""
     if epochs < 1: raise ValueError(f"epochs must be at least 1, got {epochs}")
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     device = _device(model)
