@@ -119,13 +119,15 @@ def test_every_exported_name_is_in_the_reference(site):
     "Listed with a link to an entry of that name; constants lead nowhere, they have no entry"
     listed = (site[0]/'reference.html').read_text(encoding='utf-8')
     linked = set(re.findall(r'<a [^>]*><code>([\w.]+)</code></a>', listed))
-    bad = []
+    bad, assigned = [], {}
     for f in sorted((root/'dl4ia_nbdev').glob('[a-z]*.py')):
-        body = ast.parse(f.read_text(encoding='utf-8')).body
-        assigned = {t.id: o.value for o in body if isinstance(o, ast.Assign) for t in o.targets if isinstance(t, ast.Name)}
-        for n in ast.literal_eval(assigned['__all__']) if '__all__' in assigned else []:
+        for o in ast.parse(f.read_text(encoding='utf-8')).body:
+            if isinstance(o, (ast.Assign, ast.AnnAssign)): assigned.setdefault(f, {}).update({t.id: o.value for t in getattr(o, 'targets', None) or [o.target] if isinstance(t, ast.Name)})
+    constants = {n for names in assigned.values() for n in names}
+    for f,names in assigned.items():
+        for n in ast.literal_eval(names['__all__']) if '__all__' in names else []:
             if f'<code>{n}</code>' not in listed: bad.append(f'{f.stem}.{n} is not listed: python tools/run_notebook.py nbs/reference.ipynb --save')
-            elif n not in linked and n not in assigned: bad.append(f'{f.stem}.{n} has no link')
+            elif n not in linked and n not in constants: bad.append(f'{f.stem}.{n} has no link')
     assert not bad, '\n'.join(bad)
 
 
