@@ -257,14 +257,14 @@ def refill(
 class _SharedPoints(_Points):
     "Points that several processes hold, of which each assigns a part"
     def __init__(self, world, *args):
-        super().__init__(*args); self.world, p = world, world.part(self.n); self.rows = [self.n*(r + 1)//world.size - self.n*r//world.size for r in range(world.size)]
+        super().__init__(*args); self.world, p = world, world.part(self.n); self.parts = [self.n*(r + 1)//world.size - self.n*r//world.size for r in range(world.size)]
         self.own = own = copy.copy(self); own.__class__, own.X, own.n, own.work = _Points, self.X[p], p.stop - p.start, {}
         own.sq, own.length, own.norms = self.sq[p], self.length[p], None if self.norms is None else self.norms[p]
     def choose(self, k, screen='auto'): self.own.choose(k, screen); self.screen = self.own.screen; return self
     def assign(self, C, prev=None, visit=None):
         p = self.world.part(self.n); at = lambda s: slice(s.start + p.start, s.stop + p.start)
         labels,*found = self.own.assign(C, None if prev is None else prev[p], None if visit is None else lambda x, s, l: visit(x, at(s), l))
-        return self.world.gather(labels, self.rows), *map(sum, zip(*self.world.counts(*map(int, found))))
+        return self.world.gather(labels, self.parts), *map(sum, zip(*self.world.counts(*map(int, found))))
 
 # %% ../nbs/01_kmeans.ipynb #0f6e4919
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
