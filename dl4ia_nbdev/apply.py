@@ -186,15 +186,17 @@ def _encoder(encoder, device):
     if isinstance(encoder, Encoder): return encoder.to(pick_device(None if device == 'auto' else device))
     p = Path(encoder).expanduser(); return load_encoder(p/'encoder.safetensors' if p.is_dir() else p, device)
 
+def _check_ending(name, path, *ends):
+    if path is not None and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
+
 def _write_table(rows, path):
-    "Rows to a file, by its ending"
-    path = Path(path).expanduser(); end = path.suffix.lower()
-    if end == '.csv': Table(rows).to_csv(path)
-    elif end == '.parquet':
+    "Rows to a file, .csv or .parquet"
+    path = Path(path).expanduser()
+    if path.suffix.lower() == '.csv': Table(rows).to_csv(path)
+    else:
         try: import pyarrow as pa, pyarrow.parquet as pq
         except ImportError as e: raise ImportError(f"out: Parquet needs the package pyarrow ({e}); pip install 'dl4ia_nbdev[parquet]', or choose .csv") from e
         _atomic(path, lambda tmp: pq.write_table(pa.Table.from_pylist(rows), tmp))
-    else: raise ValueError(f"out must end in .csv or .parquet, got {path.name!r}")
     return path
 
 def embed_folder(
@@ -206,7 +208,7 @@ def embed_folder(
     progress:bool=False,   # Say what is going on, on stderr
 )->tuple:                  # (the `ImageSet`, with `files` and `skipped`; features (N, D) float32)
     "Features of all pictures of a folder; raises `ValueError` for a folder without any, and an ending that is not known"
-    if out is not None and Path(out).suffix.lower() not in ('.npz', '.csv', '.parquet'): raise ValueError(f"out must end in .npz, .csv or .parquet, got {Path(out).name!r}")
+    _check_ending('out', out, '.npz', '.csv', '.parquet')
     enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress); h = enc.features(images, precision='auto')
     if out is not None and Path(out).suffix.lower() == '.npz':
         def write(tmp):
@@ -228,8 +230,7 @@ def cluster_folder(
 )->Table:                      # file, cluster (0: the largest), distance to the centre; nearest first within a cluster
     "Group the pictures of a folder by K-means on the directions of their features; raises `ValueError` for more groups than pictures"
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
-    for name,p,ends in (('out', out, ('.csv', '.parquet')), ('sheet', sheet, ('.html',))):                        # before the work, not after it
-        if p is not None and Path(p).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(ends)}, got {Path(p).name!r}")
+    _check_ending('out', out, '.csv', '.parquet'); _check_ending('sheet', sheet, '.html')
     images, h = embed_folder(folder, encoder, None, device, cache, progress); n = len(images); k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
     if k > n: raise ValueError(f"n_clusters must be at most the number of pictures ({n}), got {k}")
     u, d = _groups(h, k, seed); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))

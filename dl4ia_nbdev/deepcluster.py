@@ -19,7 +19,7 @@ from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn
 from .kmeans import KMeans, update
 from .processes import World
-from .train import Progress, _checkpoint, _device, _fingerprint, _resume, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -366,17 +366,14 @@ class DeepCluster:
         device = _device(self.encoder); world = World(device); mine = images[world.part(n)] if world.size > 1 else images
         if n < 2*world.size: raise ValueError(f"images must be at least two a process ({2*world.size}), got {n}")
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
-        start, seed = 0, lambda e: (1_000_003*self.random_state + e) % 2**63
+        seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         with fork_seed(seed(0)), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = self._features(images[:2]).shape[1]
             if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
-            there = [o for o, in world.counts(int(path is not None and path.exists()))]
-            if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
-            if path is not None and there[0]: start = self._load(path, images, opts); bar.update(start)
-            if len(set(map(tuple, world.counts(start)))) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {world.counts(start)}")
+            if start := _take_up(path, world, lambda: self._load(path, images, opts)): bar.update(start)
             H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing
@@ -395,9 +392,7 @@ class DeepCluster:
                         t = time.perf_counter(); H = self._features(mine, world); rec['knn'] = _own_knn(world.gather(H), images.labels); rec['seconds_knn'] = time.perf_counter() - t
                     self.history_.append(rec)
                     for cb in callbacks: cb(self, rec, self.history_)
-                if path is not None:
-                    if world.main: self._save(path, images, opts)
-                    world.wait()
+                _put_down(path, world, lambda: self._save(path, images, opts))
         return self
 
     def _save(self, path, images, opts):

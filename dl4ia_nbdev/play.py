@@ -13,11 +13,11 @@ import matplotlib.pyplot as plt
 from torch import nn
 from .alexnet import AlexNet
 from .data import ImageSet
-from .deepvis import Channel, layers_of, look, maximise
+from .deepvis import Channel, _LOOKS, layers_of, look, maximise
 from .evaluate import nearest
 from .kmeans import KMeans, assign
 from .nearest import _whole
-from .plot import palette, plot_clusters, show_filters, show_grid, show_image, show_neighbours
+from .plot import figure_png, palette, plot_clusters, show_filters, show_grid, show_image, show_neighbours
 from .shared_features import digit_on_photo
 from .simclr import nt_xent
 from .views import Augment, ColorJitter, GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, describe
@@ -68,7 +68,6 @@ class Player:
             return kind(min=c[0], max=c[1], value=self.start[k], description=k, continuous_update=False, **({} if kind is w.IntSlider else dict(step=(c[1] - c[0])/50)))
         self.handles, self.picture = {k: handle(k, c) for k,c in self.controls.items()}, w.Image(format='png')
         def show(*_):
-            from dl4ia_nbdev.plot import figure_png
             fig = self.draw(**{k: h.value for k,h in self.handles.items()}); self.picture.value = figure_png(fig, 80); plt.close(fig)
         for h in self.handles.values(): h.observe(show, 'value')
         show(); return w.VBox([w.HBox(list(self.handles.values()), layout=w.Layout(flex_flow='row wrap')), self.picture])
@@ -134,7 +133,7 @@ def play_maximise(
     def paint(fig, layer, filter, steps, how):
         c = min(filter, found[layer] - 1); made = maximise(net, [Channel(layer, c)], size=size, normalize=normalize, **look(how, steps=steps))
         show_image(made.images[0].float().cpu().clamp(0, 1), ax=fig.subplots(), title=f'{layer}, {c}: {how}, {steps} steps')
-    return Player(paint, (2.6, 2.8), layer=convs[::-1], filter=(0, max(found.values()) - 1), steps=(8, 256, 64), how=['robust', 'Fourier', 'pixels', 'a', 'b', 'c', 'd'])
+    return Player(paint, (2.6, 2.8), layer=convs[::-1], filter=(0, max(found.values()) - 1), steps=(8, 256, 64), how=list(_LOOKS))
 
 # %% ../nbs/09a_play.ipynb #c32bce46
 def play_views(

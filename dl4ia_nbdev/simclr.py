@@ -15,7 +15,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn, embed, feature_std, rankme
 from .nearest import _whole
 from .processes import World
-from .train import Progress, _checkpoint, _device, _fingerprint, _resume, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -290,16 +290,14 @@ class SimCLR:
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
-        steps, start, self.history_ = n//N, 0, []
+        steps, self.history_ = n//N, []
         with fork_seed(seed(0)), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            there = [o for o, in world.counts(int(path is not None and path.exists()))]
-            if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
-            if path is not None and there[0]: got = _resume(path, both, opt, _fingerprint(self.settings(), images)); self.history_ = got['history']; start = len(self.history_); bar.update(start)
-            if len(set(map(tuple, world.counts(start)))) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {world.counts(start)}")
+            def load(): self.history_ = _resume(path, both, opt, _fingerprint(self.settings(), images))['history']; return len(self.history_)
+            if start := _take_up(path, world, load): bar.update(start)
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
@@ -315,9 +313,7 @@ class SimCLR:
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)
                     bar.update(note=f"loss {rec['loss']:.2f}"); self.history_.append(rec)
                     for cb in callbacks: cb(self, rec, self.history_)
-                if path is not None:
-                    if world.main: save_run(path, both, opt, **_fingerprint(self.settings(), images), history=self.history_)
-                    world.wait()
+                _put_down(path, world, lambda: save_run(path, both, opt, **_fingerprint(self.settings(), images), history=self.history_))
         return self
 
     def _fitted(self):

@@ -150,20 +150,21 @@ def _share(batch, world):
     if isinstance(batch, Tensor): return cut(batch), weight
     return ({k: cut(v) for k,v in batch.items()} if isinstance(batch, dict) else type(batch)(cut(t) for t in batch)), weight
 
+def _random_state(): return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+def _set_random_state(cpu, cuda):
+    torch.set_rng_state(cpu)
+    if cuda is not None: torch.cuda.set_rng_state(cuda)
+
 class _OwnDraws:
     "Random numbers inside the block are this process's own; those outside stay the same in all processes"
     def __init__(self, world):
         self.on = world.size > 1
-        if self.on:
-            self.state = torch.Generator().manual_seed((torch.initial_seed() + 7919*(world.rank + 1)) % 2**63).get_state()
-            self.cuda = torch.cuda.is_available()
-            if self.cuda: outside = torch.cuda.get_rng_state(); torch.cuda.manual_seed((torch.initial_seed() + 7919*(world.rank + 1)) % 2**63); self.cuda_state = torch.cuda.get_rng_state(); torch.cuda.set_rng_state(outside)
+        if self.on: outside = _random_state(); torch.manual_seed((torch.initial_seed() + 7919*(world.rank + 1)) % 2**63); self.state = _random_state(); _set_random_state(*outside)
     def __enter__(self):
-        if self.on: self.outside = torch.get_rng_state(); torch.set_rng_state(self.state)
-        if self.on and self.cuda: self.cuda_outside = torch.cuda.get_rng_state(); torch.cuda.set_rng_state(self.cuda_state)
+        if self.on: self.outside = _random_state(); _set_random_state(*self.state)
     def __exit__(self, *exc):
-        if self.on: self.state = torch.get_rng_state(); torch.set_rng_state(self.outside)
-        if self.on and self.cuda: self.cuda_state = torch.cuda.get_rng_state(); torch.cuda.set_rng_state(self.cuda_outside)
+        if self.on: self.state = _random_state(); _set_random_state(*self.outside)
 
 def _prepare(model, world):
     "The model, with gradients averaged over the processes"
@@ -333,6 +334,20 @@ def _resume(path, model, opts, mine, free=('epochs',)):
     diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]
     if diff: model.load_state_dict(before); raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
     return got
+
+def _take_up(path, world, load):
+    "Epochs that the run in `path` has done, 0 where there is none; `load()` takes it up and counts them. All processes must find the same"
+    there = [o for o, in world.counts(int(path is not None and path.exists()))]
+    if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
+    start = load() if there[0] else 0; every = [o for o, in world.counts(start)]
+    if len(set(every)) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {every}")
+    return start
+
+def _put_down(path, world, save):
+    "Write a run once for all processes, where there is a file for it"
+    if path is None: return
+    if world.main: save()
+    world.wait()
 
 def _fingerprint(settings, images):
     "What two runs must share to be one: settings, number of images, and the mean of a few of them"
