@@ -145,7 +145,7 @@ def play_views(
     def paint(fig, picture, area, flip, colour, grey, blur, seed):
         ops = [RandomResizedCrop(side, (area, 1.))] + [RandomHorizontalFlip()]*(flip == 'yes') + ([ColorJitter.strength(colour)] if colour > 0 and images.shape[1] == 3 else []) + [RandomGrayscale(.2)]*(grey == 'yes' and images.shape[1] == 3) + [GaussianBlur()]*(blur == 'yes')
         v,p = Augment(*ops)(images.images[picture:picture + 1].expand(n, -1, -1, -1), seed=seed, return_params=True)
-        show_grid(torch.cat([images.images[picture:picture + 1].float()/255, v]), ncol=n + 1, ax=fig.subplots(), title=f"first view: {describe(p, 0)[:80] or 'as it was'}")
+        show_grid(torch.cat([images.images[picture:picture + 1].float()/255, v]), ncol=n + 1, ax=fig.subplots()).set_title(f"first view: {describe(p, 0)[:100] or 'as it was'}", fontsize=9)
     return Player(paint, (8., 1.4), picture=(0, len(images) - 1), area=(.05, 1., .2), flip=['yes', 'no'], colour=(0., 2., .5), grey=['yes', 'no'], blur=['no', 'yes'], seed=(0, 50))
 
 # %% ../nbs/09a_play.ipynb #2cfebc33

@@ -24,10 +24,12 @@ _right, _wrong = '#009E73', '#D55E00'
 _cluster_colours = palette + ['#8B4513', '#8C8CD9']      # ten before they come again with another marker
 _markers = 'osD^vP*X'
 
-def set_style():
+def set_style(
+    dpi:float=100, # Dots per inch of figures; a page with many pictures takes fewer
+):
     "Quiet matplotlib defaults, readable when projected; nothing calls it at import"
     plt.rcParams.update({
-        'figure.dpi': 100, 'savefig.dpi': 110, 'figure.constrained_layout.use': True,
+        'figure.dpi': dpi, 'savefig.dpi': 110, 'figure.constrained_layout.use': True,
         'font.size': 11, 'axes.titlesize': 12, 'axes.labelsize': 11, 'legend.fontsize': 10, 'legend.frameon': False,
         'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': False,
         'axes.prop_cycle': plt.cycler(color=palette), 'lines.linewidth': 1.8, 'image.cmap': 'viridis'})

@@ -5,7 +5,14 @@ import pytest
 
 from conftest import root
 
-cells = {'kmeans': ('from dl4ia_nbdev.play import *\nplay_kmeans().widget()', 'step'), 'nt_xent': ('play_nt_xent().widget()', 'pairs'), 'shared': ('play_shared().widget()', 'seed')}
+# name -> (a cell, the handle that is moved)
+cells = {'kmeans': ("""import torch
+from dl4ia_nbdev.alexnet import alexnet
+from dl4ia_nbdev.data import photo_patches
+from dl4ia_nbdev.play import *
+images, net = photo_patches(32, 24), alexnet('small', None, seed=0)
+play_kmeans().widget()""", 'step'), 'maps': ("play_maps(net, images).widget()", 'filter'), 'maximise': ("play_maximise(net, size=32).widget()", 'filter'), 'views': ("play_views(images).widget()", 'seed'),
+         'nt_xent': ("play_nt_xent().widget()", 'pairs'), 'shared': ("play_shared().widget()", 'seed'), 'neighbours': ("play_neighbours(images, {'pixels': images.images.flatten(1).float()}).widget()", 'query')}
 
 
 @pytest.fixture(scope='module')
@@ -37,6 +44,11 @@ def wait(f, what, seconds=90):
         except Exception: pass
         time.sleep(.2)
     raise AssertionError(f'waited {seconds} s for {what}')
+
+
+def test_every_widget_is_tried():
+    import dl4ia_nbdev.play as play
+    assert {n for n in play.__all__ if n.startswith('play_')} == {f'play_{n}' for n in cells}
 
 
 def test_sliders_move_pictures(lab, browser):
