@@ -1,0 +1,133 @@
+#!/usr/bin/env python
+"""What SimCLR, DeepCluster and lightly's SimCLR learn from CIFAR-10 in so many minutes on this machine.
+
+    python benchmarks/minutes.py simclr --minutes 5                      # the recipe for five minutes
+    python benchmarks/minutes.py simclr --minutes 1 --validate --set '{"lr": 0.002}'     # a setting tried on 5,000 images held out of the training set
+    python benchmarks/minutes.py deepcluster --minutes 5
+    pip install lightly; python benchmarks/minutes.py lightly --minutes 5 --stem cifar --precision bfloat16
+    python benchmarks/minutes.py baselines                               # raw pixels, the same networks untrained
+
+The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many epochs are trained as fit.
+Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvision's download. benchmarks/README.md says how each number is measured.
+"""
+import argparse, json, sys, time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root))                    # the package of this checkout
+from dl4ia_nbdev.data import dataset
+from dl4ia_nbdev.deepcluster import DeepCluster
+from dl4ia_nbdev.encoders import ConvNet, resnet
+from dl4ia_nbdev.evaluate import LinearProbe, embed, knn_accuracy
+from dl4ia_nbdev.report import _plain, environment
+from dl4ia_nbdev.simclr import SimCLR
+from dl4ia_nbdev.train import fork_seed
+from dl4ia_nbdev.views import Augment, ColorJitter, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop
+
+recipe = dict(width=(32, 64, 128, 256), lr=4e-3, temperature=.1, batch_size=128, crop=.2, jitter=.5, projection_head=2, weight_decay=1e-2, warmup=.1)
+clusters = dict(width=(32, 64, 128, 256), n_clusters=1000, rounds=5, lr=None)
+
+
+def images(validate, seed=0):
+    "Training images and those that judge: CIFAR-10's test set, or with `validate` 5,000 images held out of the training set, drawn with `seed`"
+    tr = dataset('cifar10')
+    if not validate: return tr, dataset('cifar10', 'test')
+    order = torch.randperm(len(tr), generator=torch.Generator().manual_seed(1234 + seed))
+    return tr[order[5000:]], tr[order[:5000]]
+
+
+def judge(encoder, tr, te, linear=True):
+    "kNN (cosine, after centring) and the linear probe on frozen features, in percent"
+    h, ht = (embed(encoder, o) for o in (tr, te)); y, yt = tr.labels, te.labels; t = time.perf_counter()
+    got = dict(knn=knn_accuracy(h, y, ht, yt, 10), knn200=knn_accuracy(h, y, ht, yt, 200, temperature=.1))
+    if linear: got['linear'] = (torch.as_tensor(LinearProbe().fit(h, y).predict(ht)) == yt).double().mean().item()
+    return {k: round(100*v, 2) for k, v in got.items()} | dict(judged=round(time.perf_counter() - t, 1))
+
+
+def recipe_views(crop, jitter): return Augment(RandomResizedCrop(32, scale=(crop, 1.)), RandomHorizontalFlip(), ColorJitter.strength(jitter), RandomGrayscale(.2))
+
+
+def epochs_that_fit(fit, n_steps, minutes, timed=30):
+    "fit(steps) trains that many steps: how many epochs of `n_steps` fit, and the seconds a step that this rests on"
+    fit(5); t = [time.perf_counter()]
+    for _ in range(3): fit(timed//3); t.append(time.perf_counter())
+    step = sorted(b - a for a, b in zip(t, t[1:]))[1]/(timed//3)
+    return max(1, int(minutes*60/(step*n_steps))), step
+
+
+def simclr(tr, minutes, seed, own):
+    "Our SimCLR: (encoder, what was done)"
+    s = recipe | own; width = s.pop('width'); views = recipe_views(s.pop('crop'), s.pop('jitter'))
+    def new(epochs, images):
+        with fork_seed(seed): net = ConvNet(tuple(width)) if width != 'resnet18' else resnet(18, 32)
+        return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images)
+    b = s['batch_size']; n = len(tr)//b
+    epochs, step = epochs_that_fit(lambda k: new(1, tr[torch.arange(k*b)]), n, minutes)
+    t = time.perf_counter(); made = new(epochs, tr); took = time.perf_counter() - t
+    return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*step, 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), settings=recipe | own)
+
+
+def deepcluster(tr, minutes, seed, own):
+    "Our DeepCluster: (encoder, what was done). Rounds of equal length; the time of one epoch and one clustering is measured first"
+    s = clusters | own; width, rounds = s.pop('width'), s.pop('rounds'); s = {k: v for k, v in s.items() if v is not None}
+    def new(epochs, recluster, images):
+        with fork_seed(seed): net = ConvNet(tuple(width))
+        return DeepCluster.small(net, epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images)
+    new(1, 1, tr[:2000]) if s['n_clusters'] < 2000 else None
+    t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
+    epoch, clustering = max(.1, two - one), max(.1, 2*one - two); every = max(1, int((minutes*60 - rounds*clustering)/rounds/epoch))
+    t = time.perf_counter(); made = new(every*rounds, every, tr); took = time.perf_counter() - t
+    return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), epoch_seconds=round(epoch, 1), clustering_seconds=round(clustering, 1), history=[{k: h[k] for k in ('nmi_before', 'evenness', 'loss') if k in h} for h in made.history_[every - 1::every]], settings=clusters | own)
+
+
+def lightly(tr, minutes, seed, own):
+    "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over"
+    import torchvision
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from lightly.transforms import SimCLRTransform
+    from torchvision.transforms.functional import to_pil_image
+    s = dict(stem='cifar', precision='bfloat16', workers=2, batch_size=256, lr=.06, temperature=.5) | own; torch.manual_seed(seed)
+    net = torchvision.models.resnet18(); net.fc = nn.Identity()
+    if s['stem'] == 'cifar': net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    head = SimCLRProjectionHead(512, 512, 128); loss_fn = NTXentLoss(s['temperature'])
+    opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=s['lr'], momentum=.9, weight_decay=5e-4)
+    view = SimCLRTransform(input_size=32, gaussian_blur=0.)
+    class Pairs(torch.utils.data.Dataset):
+        def __len__(self): return len(tr)
+        def __getitem__(self, i): return view(to_pil_image(tr.images[i]))
+    loader = torch.utils.data.DataLoader(Pairs(), s['batch_size'], shuffle=True, drop_last=True, num_workers=s['workers'], persistent_workers=s['workers'] > 0)
+    net.to(memory_format=torch.channels_last).train(); t, steps, losses = time.perf_counter(), 0, []
+    while time.perf_counter() - t < minutes*60:
+        for a, b in loader:
+            with torch.autocast('cpu', torch.bfloat16, enabled=s['precision'] == 'bfloat16'): z = [head(net(o.contiguous(memory_format=torch.channels_last)).flatten(1)) for o in (a, b)]
+            loss = loss_fn(*(o.float() for o in z)); opt.zero_grad(); loss.backward(); opt.step(); steps += 1; losses.append(loss.item())
+            if time.perf_counter() - t >= minutes*60: break
+    took = time.perf_counter() - t
+    return net.eval(), dict(epochs=round(steps*s['batch_size']/len(tr), 2), seconds=round(took, 1), ms_per_step=round(1e3*took/steps, 1), images_per_second=round(steps*s['batch_size']/took), loss=round(sum(losses[-20:])/len(losses[-20:]), 4), settings=s)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('method', choices=('simclr', 'deepcluster', 'lightly', 'baselines')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
+    p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--no-linear', action='store_true'); p.add_argument('--json', type=Path, help='file to which a line is added')
+    a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
+    if a.threads: torch.set_num_threads(a.threads)
+    tr, te = images(a.validate, a.seed); base = dict(method=a.method, minutes=a.minutes, seed=a.seed, judged_on='5,000 of the training set' if a.validate else 'test set')
+    if a.method == 'baselines':
+        with fork_seed(a.seed): nets = {'raw pixels': nn.Flatten(), 'ConvNet, untrained': ConvNet(tuple(recipe['width'])), 'ResNet-18, CIFAR stem, untrained': resnet(18, 32)}
+        rows = [base | dict(representation=n, minutes=0) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
+    else:
+        encoder, done = dict(simclr=simclr, deepcluster=deepcluster, lightly=lightly)[a.method](tr, a.minutes, a.seed, own)
+        rows = [base | done | judge(encoder, tr, te, not a.no_linear)]
+    for r in rows:
+        line = json.dumps(_plain(r | dict(environment=environment()))); print(json.dumps(_plain(r)), flush=True)
+        if a.json:
+            with open(a.json, 'a', encoding='utf-8') as f: f.write(line + '\n')
+
+
+if __name__ == '__main__': main()
