@@ -9,6 +9,7 @@ __all__ = ['sheets', 'sheet_notebook', 'write_exercises', 'grade', 'mistakes_see
 # %% ../nbs/10b_exercises.ipynb #d0f16793
 import argparse, ast, csv, hashlib, json, re, sys, tempfile
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from .answers import TASKS
 from .checking import Verdict, check, judge, overview, passed
@@ -233,7 +234,8 @@ def main(
                 _atomic(Path(a.csv), write)
             return int('unread' in grades)
         done = write_exercises(a.out, a.solutions, a.force, a.only); kept = [q for q,v in done.items() if v == 'kept']
-        if len(done) > len(kept): print(f"{Path(a.out).resolve()}: {len(done) - len(kept)} written. Start with: jupyter lab {a.out}")
+        first = '' if find_spec('jupyterlab') else "pip install 'dl4ia_nbdev[notebook]' && "                   # a plain install has no Jupyter
+        if len(done) > len(kept): print(f"{Path(a.out).resolve()}: {len(done) - len(kept)} written. Start with: {first}jupyter lab {a.out}")
         for q in kept: print(f'{q} was kept: somebody has worked on it (--force overwrites it)', file=sys.stderr)
         return int(bool(kept))
     except (OSError, ValueError, ImportError) as e: print(f'dl4ia_exercises: {e}', file=sys.stderr); return 2
