@@ -1,5 +1,7 @@
 "The benchmark of K-means: it runs, its implementations end at the same inertia, and what it prints is what it keeps"
-import importlib.util, json, math, sys
+import importlib.util, json, math, os, sys
+
+import pytest
 
 from conftest import root, run_in
 
@@ -67,3 +69,13 @@ def test_evaluate(tmp_path):
     probe = {r['implementation']: r for r in rows if r['judge'] == 'linear probe'}
     assert probe['dl4ia_nbdev, λ = 1e-3']['objective'] < probe['scikit-learn, λ = 1e-3']['objective'] + 1e-4
     assert probe['dl4ia_nbdev, λ chosen']['test accuracy, %'] > probe['scikit-learn, C = 1']['test accuracy, %'] - 1
+
+
+def test_minutes(tmp_path):
+    "What CIFAR-10 teaches in so many minutes: it keeps to its time, and writes what it did"
+    if not os.environ.get('DL4IA_DATA'): pytest.skip('needs CIFAR-10 in $DL4IA_DATA')
+    for method, own in (('simclr', {}), ('deepcluster', dict(n_clusters=10, rounds=2))):
+        p = run_in(root, sys.executable, 'benchmarks/minutes.py', method, '--minutes', '.03', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16]) | own), '--json', tmp_path/'out.jsonl', timeout=120)
+        assert p.returncode == 0, p.stdout[-3000:]
+    rows = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
+    assert [r['method'] for r in rows] == ['simclr', 'deepcluster'] and all(0 < r['seconds'] < 10 and r['epochs'] >= 1 and 0 < r['knn'] <= 100 and r['environment']['threads'] == 1 for r in rows)
