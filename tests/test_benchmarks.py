@@ -78,4 +78,4 @@ def test_minutes(tmp_path):
         p = run_in(root, sys.executable, 'benchmarks/minutes.py', method, '--minutes', '.03', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16]) | own), '--json', tmp_path/'out.jsonl', timeout=120)
         assert p.returncode == 0, p.stdout[-3000:]
     rows = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
-    assert [r['method'] for r in rows] == ['simclr', 'deepcluster'] and all(0 < r['seconds'] < 10 and r['epochs'] >= 1 and 0 < r['knn'] <= 100 and r['environment']['threads'] == 1 for r in rows)
+    assert [r['method'] for r in rows] == ['simclr', 'deepcluster'] and all(0 < r['seconds'] < 60 and r['epochs'] >= 1 and 0 < r['knn'] <= 100 and r['environment']['threads'] == 1 for r in rows)
