@@ -12,6 +12,7 @@ Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvi
 """
 import argparse, json, sys, time
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
@@ -21,11 +22,11 @@ sys.path.insert(0, str(root))                    # the package of this checkout
 from dl4ia_nbdev.data import dataset
 from dl4ia_nbdev.deepcluster import DeepCluster
 from dl4ia_nbdev.encoders import ConvNet, resnet
-from dl4ia_nbdev.evaluate import LinearProbe, embed, knn_accuracy
+from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, nearest
 from dl4ia_nbdev.report import _plain, environment
 from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
-from dl4ia_nbdev.views import Augment, ColorJitter, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop
+from dl4ia_nbdev.views import Augment, RandomResizedCrop, simclr_cifar
 
 recipe = dict(width=(32, 64, 128, 256), lr=4e-3, temperature=.1, batch_size=128, crop=.2, jitter=.5, size=32, projection_head=2, weight_decay=1e-2, warmup=.1)
 clusters = dict(width=(32, 64, 128, 256), n_clusters=300, rounds=5, views=True, crop=.2, jitter=.5, lr=.05, batch_size=128, pca_dim=64)
@@ -42,30 +43,25 @@ def images(validate, most=None):
 def judge(encoder, tr, te, linear=True):
     "kNN (cosine, after centring) and the linear probe on frozen features, in percent"
     h, ht = (embed(encoder, o) for o in (tr, te)); y, yt = tr.labels, te.labels; t = time.perf_counter()
-    got = dict(knn=knn_accuracy(h, y, ht, yt, 10), knn200=knn_accuracy(h, y, ht, yt, 200, temperature=.1))
-    if linear: got['linear'] = (torch.as_tensor(LinearProbe().fit(h, y).predict(ht)) == yt).double().mean().item()
+    s, i = nearest(h, ht, 200); got = dict(knn=_right(_vote(s[:, :10], i[:, :10], y, None), yt), knn200=_right(_vote(s, i, y, .1), yt))
+    if linear: got['linear'] = _right(LinearProbe().fit(h, y).predict(ht), yt)
     return {k: round(100*v, 2) for k, v in got.items()} | dict(judged=round(time.perf_counter() - t, 1))
 
 
-def recipe_views(crop, jitter, size): return Augment(RandomResizedCrop(size, scale=(crop, 1.)), RandomHorizontalFlip(), ColorJitter.strength(jitter), RandomGrayscale(.2))
-
-
-def epochs_that_fit(fit, n_steps, minutes, timed=30):
-    "fit(steps) trains that many steps: how many epochs of `n_steps` fit, and the seconds a step that this rests on"
-    fit(5); t = [time.perf_counter()]
-    for _ in range(3): fit(timed//3); t.append(time.perf_counter())
-    step = sorted(b - a for a, b in zip(t, t[1:]))[1]/(timed//3)
-    return max(1, int(minutes*60/(step*n_steps))), step
+def recipe_views(crop, jitter, size):
+    "SimCLR's views for CIFAR-10 with crops of at least the share `crop`"
+    return Augment(RandomResizedCrop(size, scale=(crop, 1.)), *simclr_cifar(size, jitter).ops[1:])
 
 
 def simclr(tr, minutes, seed, own):
     "Our SimCLR: (encoder, what was done)"
     s = recipe | own; width = s.pop('width'); views = recipe_views(s.pop('crop'), s.pop('jitter'), s.pop('size'))
     def new(epochs, images):
-        with fork_seed(seed): net = ConvNet(tuple(width)) if width != 'resnet18' else resnet(18, 32)
+        with fork_seed(seed): net = ConvNet(tuple(width))
         return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images)
     b = s['batch_size']; n = len(tr)//b
-    epochs, step = epochs_that_fit(lambda k: new(1, tr[torch.arange(k*b) % len(tr)]), n, minutes)
+    def timed(steps): t = time.perf_counter(); new(1, tr[torch.arange(steps*b) % len(tr)]); return (time.perf_counter() - t)/steps
+    timed(5); step = median(timed(10) for _ in range(3)); epochs = max(1, int(minutes*60/(step*n)))         # the first run of anything is slow
     t = time.perf_counter(); made = new(epochs, tr); took = time.perf_counter() - t
     return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*step, 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), settings=recipe | own)
 
@@ -86,15 +82,12 @@ def deepcluster(tr, minutes, seed, own):
 
 def lightly(tr, minutes, seed, own):
     "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over"
-    import torchvision
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
     from torchvision.transforms.functional import to_pil_image
     s = dict(stem='cifar', precision='bfloat16', workers=2, batch_size=256, lr=.06, temperature=.5) | own; torch.manual_seed(seed)
-    net = torchvision.models.resnet18(); net.fc = nn.Identity()
-    if s['stem'] == 'cifar': net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
-    head = SimCLRProjectionHead(512, 512, 128); loss_fn = NTXentLoss(s['temperature'])
+    net = resnet(18, 32, small=s['stem'] == 'cifar'); head = SimCLRProjectionHead(512, 512, 128); loss_fn = NTXentLoss(s['temperature'])
     opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=s['lr'], momentum=.9, weight_decay=5e-4)
     view = SimCLRTransform(input_size=32, gaussian_blur=0.)
     class Pairs(torch.utils.data.Dataset):
@@ -126,9 +119,9 @@ def main():
         encoder, done = dict(simclr=simclr, deepcluster=deepcluster, lightly=lightly)[a.method](tr, a.minutes, a.seed, own)
         rows = [base | done | judge(encoder, tr, te, not a.no_linear)]
     for r in rows:
-        line = json.dumps(_plain(r | dict(environment=environment()))); print(json.dumps(_plain(r)), flush=True)
+        r = _plain(r); print(json.dumps(r), flush=True)
         if a.json:
-            with open(a.json, 'a', encoding='utf-8') as f: f.write(line + '\n')
+            with open(a.json, 'a', encoding='utf-8') as f: f.write(json.dumps(r | dict(environment=environment())) + '\n')
 
 
 if __name__ == '__main__': main()
