@@ -31,7 +31,7 @@ setup(
                  'Topic :: Scientific/Engineering :: Artificial Intelligence', 'Topic :: Scientific/Engineering :: Image Recognition'],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
-    package_data={cfg['lib_name']: ['py.typed', 'sheets/*.ipynb']},
+    package_data={cfg['lib_name']: ['py.typed', 'sheets/*.ipynb', 'weights/*.safetensors']},
     install_requires=cfg['requirements'].split(),
     extras_require={'notebook': notebook, 'onnx': onnx, 'parquet': parquet, 'dev': cfg['dev_requirements'].split() + notebook + onnx + parquet},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},

@@ -6,6 +6,7 @@
     python benchmarks/minutes.py deepcluster --minutes 5
     pip install lightly; python benchmarks/minutes.py lightly --minutes 5 --stem cifar --precision bfloat16
     python benchmarks/minutes.py baselines                               # raw pixels, the same networks untrained
+    python benchmarks/minutes.py simclr --minutes 60 --checkpoint run.pt --save encoder.safetensors      # the same command after a stop goes on
 
 The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many epochs are trained as fit.
 Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvision's download. benchmarks/README.md says how each number is measured.
@@ -21,8 +22,8 @@ root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))                    # the package of this checkout
 from dl4ia_nbdev.data import dataset
 from dl4ia_nbdev.deepcluster import DeepCluster
-from dl4ia_nbdev.encoders import ConvNet, resnet
-from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, nearest
+from dl4ia_nbdev.encoders import ConvNet, build_encoder, resnet, save_encoder
+from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, nearest, supervised
 from dl4ia_nbdev.report import _plain, environment
 from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
@@ -53,34 +54,80 @@ def recipe_views(crop, jitter, size):
     return Augment(RandomResizedCrop(size, scale=(crop, 1.)), *simclr_cifar(size, jitter).ops[1:])
 
 
-def simclr(tr, minutes, seed, own):
-    "Our SimCLR: (encoder, what was done)"
-    s = recipe | own; width = s.pop('width'); views = recipe_views(s.pop('crop'), s.pop('jitter'), s.pop('size'))
-    def new(epochs, images):
+def planned(checkpoint, measure):
+    "What `measure()` finds by timing; beside a checkpoint it is kept, for a run that goes on must not plan anew"
+    kept = checkpoint and checkpoint.with_suffix('.plan.json')
+    if kept and kept.exists(): return json.loads(kept.read_text())
+    plan = measure()
+    if kept: kept.write_text(json.dumps(plan))
+    return plan
+
+
+class Curve:
+    "Callback: neighbours of 2,000 of the images that judge among 10,000 training images, at most ten times in a run; its own time does not count"
+    def __init__(self, tr, te, epochs): self.sets, self.epochs, self.every = (tr[:10_000], te[:2000]), epochs, max(1, epochs//10)
+    def __call__(self, run, rec, history):
+        e = rec['epoch'] + 1
+        if e % self.every and e != self.epochs: return
+        h, ht = (embed(run.encoder, o) for o in self.sets); s, i = nearest(h, ht, 10)
+        rec['curve'] = round(100*_right(_vote(s, i, self.sets[0].labels, None), self.sets[1].labels), 2)
+    @staticmethod
+    def of(history):
+        "[[epochs, seconds of training, loss, kNN], …] and the time of the epochs"
+        t, got = 0., []
+        for r in history:
+            t += sum(v for k, v in r.items() if k.startswith('seconds') and k not in ('seconds_watch', 'seconds_knn'))
+            if 'curve' in r: got.append([r['epoch'] + 1, round(t, 1), round(r['loss'], 4), r['curve']])
+        return got, t
+
+
+def simclr(tr, te, minutes, seed, own, checkpoint=None):
+    "Our SimCLR: (encoder, what was done). Several sizes in a list share the epochs, the first one first"
+    s = recipe | own; width = s.pop('width'); sizes = s.pop('size'); sizes = sizes if isinstance(sizes, list) else [sizes]; crop, jitter = s.pop('crop'), s.pop('jitter')
+    def new(epochs, images, sizes=sizes, callbacks=(), **kwargs):
         with fork_seed(seed): net = ConvNet(tuple(width))
-        return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images)
+        views = recipe_views(crop, jitter, sizes[0])
+        def grow(run, rec, history): views.ops[0].size = recipe_views(crop, jitter, sizes[min(len(sizes) - 1, (rec['epoch'] + 1)*len(sizes)//epochs)]).ops[0].size
+        return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images, callbacks=(*callbacks, grow), **kwargs)
     b = s['batch_size']; n = len(tr)//b
-    def timed(steps): t = time.perf_counter(); new(1, tr[torch.arange(steps*b) % len(tr)]); return (time.perf_counter() - t)/steps
-    timed(5); step = median(timed(10) for _ in range(3)); epochs = max(1, int(minutes*60/(step*n)))         # the first run of anything is slow
-    t = time.perf_counter(); made = new(epochs, tr); took = time.perf_counter() - t
-    return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*step, 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), settings=recipe | own)
+    def timed(steps, size): t = time.perf_counter(); new(1, tr[torch.arange(steps*b) % len(tr)], [size]); return (time.perf_counter() - t)/steps
+    def measure():
+        step = sum((timed(5, z), median(timed(10, z) for _ in range(3)))[1] for z in sizes)/len(sizes)      # the first run of anything is slow
+        return dict(step=step, epochs=max(1, int(minutes*60/(step*n))))
+    plan = planned(checkpoint, measure); epochs = plan['epochs']
+    made = new(epochs, tr, callbacks=[Curve(tr, te, epochs)], checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
+    return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*plan['step'], 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), curve=curve, settings=recipe | own)
 
 
-def deepcluster(tr, minutes, seed, own):
+def deepcluster(tr, te, minutes, seed, own, checkpoint=None):
     "Our DeepCluster: (encoder, what was done). Rounds of equal length; the time of one epoch and one clustering is measured first"
     s = clusters | own; width, rounds, views, jittered = s.pop('width'), s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), 32); mean, std = (torch.as_tensor(o).view(1, -1, 1, 1) for o in (tr.mean, tr.std))
     if views: s['augment'] = lambda x: (jittered((x*std + mean).clamp(0, 1)) - mean)/std       # batches come normalised
-    def new(epochs, recluster, images):
+    def new(epochs, recluster, images, **kwargs):
         with fork_seed(seed): net = ConvNet(tuple(width))
-        return DeepCluster.small(net, epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images)
-    new(1, 1, tr[:2*s['n_clusters'] + 200])                                                 # the first run of anything is slow
-    t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
-    epoch, clustering = max(.1, two - one), max(.1, 2*one - two); every = max(1, int((minutes*60 - rounds*clustering)/rounds/epoch))
-    t = time.perf_counter(); made = new(every*rounds, every, tr); took = time.perf_counter() - t
-    return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), epoch_seconds=round(epoch, 1), clustering_seconds=round(clustering, 1), history=[{k: h[k] for k in ('nmi_before', 'evenness', 'loss') if k in h} for h in made.history_[every - 1::every]], settings=clusters | own)
+        return DeepCluster.small(net, epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images, **kwargs)
+    def measure():
+        new(1, 1, tr[:2*s['n_clusters'] + 200])                                             # the first run of anything is slow
+        t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
+        epoch, clustering = max(.1, two - one), max(.1, 2*one - two)
+        return dict(epoch=epoch, clustering=clustering, every=max(1, round((minutes*60 - rounds*clustering)/rounds/epoch)))
+    plan = planned(checkpoint, measure); every = plan['every']
+    made = new(every*rounds, every, tr, callbacks=[Curve(tr, te, every*rounds)], checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
+    return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), epoch_seconds=round(plan['epoch'], 1), clustering_seconds=round(plan['clustering'], 1), curve=curve, history=[{k: h[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in h} for h in made.history_[::every]], settings=clusters | own)
 
 
-def lightly(tr, minutes, seed, own):
+def with_labels(tr, te, minutes, seed, own, checkpoint=None):
+    "The same network trained with labels: (encoder, what was done)"
+    s = dict(width=recipe['width'], lr=4e-3, batch_size=128) | own; width = s.pop('width')
+    def new(epochs, images):
+        with fork_seed(seed): net = ConvNet(tuple(width))
+        return net, supervised(net, images, epochs=epochs, seed=seed, progress=False, **s)
+    few = tr[:20*s['batch_size']]; new(1, few); epoch = median(sum(h['seconds'] for h in new(1, few)[1]) for _ in range(3))*len(tr)/len(few); epochs = max(1, int(minutes*60/epoch))
+    net, history = new(epochs, tr); took = sum(h['seconds'] for h in history)
+    return net.eval(), dict(epochs=epochs, seconds=round(took, 1), images_per_second=round(epochs*len(tr)/took), loss=round(history[-1]['loss'], 4), settings=s | dict(width=width))
+
+
+def lightly(tr, te, minutes, seed, own, checkpoint=None):
     "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over"
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
@@ -106,18 +153,24 @@ def lightly(tr, minutes, seed, own):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('method', choices=('simclr', 'deepcluster', 'lightly', 'baselines')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
+    p.add_argument('method', choices=('simclr', 'deepcluster', 'supervised', 'lightly', 'baselines')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
     p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
+    p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster: file for the encoder, in half precision')
     a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
+    if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint): p.error(f'--save and --checkpoint are for simclr and deepcluster, got {a.method}')
+    if a.checkpoint and isinstance(own.get('size'), list): p.error('--checkpoint: a run with several sizes starts anew')
     if a.threads: torch.set_num_threads(a.threads)
     tr, te = images(a.validate, a.images); base = dict(method=a.method, minutes=a.minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set')
     if a.method == 'baselines':
         with fork_seed(a.seed): nets = {'raw pixels': nn.Flatten(), 'ConvNet, untrained': ConvNet(tuple(recipe['width'])), 'ResNet-18, CIFAR stem, untrained': resnet(18, 32)}
         rows = [base | dict(representation=n, minutes=0) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
     else:
-        encoder, done = dict(simclr=simclr, deepcluster=deepcluster, lightly=lightly)[a.method](tr, a.minutes, a.seed, own)
+        encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, a.checkpoint)
         rows = [base | done | judge(encoder, tr, te, not a.no_linear)]
+        if a.save:
+            made = build_encoder('convnet', 32, width=tuple(done['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
+            save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=a.minutes, epochs=done['epochs'], seed=a.seed, settings=json.dumps(done['settings']), **{k: rows[0][k] for k in ('knn', 'linear') if k in rows[0]})
     for r in rows:
         r = _plain(r); print(json.dumps(r), flush=True)
         if a.json:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from .data import ImageSet, _atomic, _check_n, _check_seed, open_image
-from .encoders import Encoder, _KINDS, build_encoder, load_encoder, save_encoder
+from .encoders import Encoder, _KINDS, _SHIPPED, build_encoder, load_encoder, pretrained, save_encoder
 from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
 from .kmeans import KMeans
 from .processes import World
@@ -184,6 +184,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
 def _encoder(encoder, device):
     "An encoder, or the file of one"
     if isinstance(encoder, Encoder): return encoder.to(pick_device(None if device == 'auto' else device))
+    if encoder in _SHIPPED and not Path(encoder).exists(): return pretrained(encoder, device)
     p = Path(encoder).expanduser(); return load_encoder(p/'encoder.safetensors' if p.is_dir() else p, device)
 
 def _check_ending(name, path, *ends):
@@ -201,7 +202,7 @@ def _write_table(rows, path):
 
 def embed_folder(
     folder,                # Pictures
-    encoder,               # `Encoder`, its file, or the folder that `learn_folder` wrote
+    encoder,               # `Encoder`, its file, the folder that `learn_folder` wrote, or a name that `pretrained` knows
     out=None,              # File for the features: .npz (files and features), .csv or .parquet (a row a file); None: none
     device:str='auto',     # 'auto': CUDA, then MPS, then the CPU
     cache=True,            # As in `ImageSet.from_folder`
@@ -343,7 +344,7 @@ def _parser(only=None):
         if only and name != only: return None
         q = p if only else sub.add_parser(name, help=says, formatter_class=argparse.RawDescriptionHelpFormatter); q.description, q.epilog = says, more; q.set_defaults(run=run)
         q.add_argument('folder', metavar='FOLDER', help='pictures; subfolders, if there are any, are classes')
-        if encoder: q.add_argument('encoder', metavar='ENCODER', help='what dl4ia_learn wrote: its folder, or the file encoder.safetensors in it')
+        if encoder: q.add_argument('encoder', metavar='ENCODER', help='what dl4ia_learn wrote: its folder, or the file encoder.safetensors in it; or simclr_cifar10 or deepcluster_cifar10, which come with the package')
         q.add_argument('--device', default='auto', help='cpu, cuda or mps (auto: the fastest there is)'); q.add_argument('--no-cache', action='store_true', help='decode the pictures again, and keep nothing of them'); q.add_argument('--quiet', action='store_true', help='say nothing while working')
         return q
     if q := command('learn', _learn, 'Train an encoder on a folder of pictures. No labels are used; a report says whether it worked.', 'Example: dl4ia_learn holiday --minutes 10 --out holiday-encoder\n\nOn several GPUs: accelerate launch --multi_gpu --num_processes 8 -m dl4ia_nbdev.apply learn holiday --epochs 100', False):

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['headless', 'small_stem', 'resnet', 'ConvNet', 'Encoder', 'build_encoder', 'save_encoder', 'load_encoder',
-           'export_encoder']
+           'export_encoder', 'pretrained']
 
 # %% ../nbs/02b_encoders.ipynb #797fa5d3
-import inspect, json
+import copy, inspect, json
 import torch, torchvision
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 from torch import Tensor, nn
@@ -152,13 +153,15 @@ def save_encoder(
     encoder:Encoder,     # As `build_encoder` made it, trained since
     path,                # File, usually .safetensors
     images:ImageSet|None=None, # The set whose mean and standard deviation it was trained with
+    half:bool=False,     # Store float16? Half the size; `load_encoder` gives float32 again
     **made,              # How it was made: text by name
 )->Path:                 # The file
     "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`"
     if not isinstance(encoder, Encoder): raise TypeError(f"encoder must be an Encoder, as build_encoder makes it, got {type(encoder).__name__}; save_weights writes weights alone")
     if images is not None: encoder.mean.copy_(images.mean); encoder.std.copy_(images.std)
     encoder.made |= {k: str(v) for k,v in made.items()}
-    return save_weights(encoder, path, format='dl4ia encoder 1', spec=json.dumps(encoder.spec), layer=json.dumps(encoder.layer), made=json.dumps(encoder.made, ensure_ascii=False))
+    whole = copy.deepcopy(encoder).half() if half else encoder
+    return save_weights(whole, path, format='dl4ia encoder 1', spec=json.dumps(encoder.spec), layer=json.dumps(encoder.layer), made=json.dumps(encoder.made, ensure_ascii=False))
 
 def load_encoder(
     path,            # File that `save_encoder` wrote
@@ -194,3 +197,14 @@ class _FromUnit(nn.Module):
     "Floats in [0, 1] to features"
     def __init__(self, encoder): super().__init__(); self.encoder = encoder
     def forward(self, images): e = self.encoder; return e((images - e.mean[:, None, None])/e.std[:, None, None])
+
+# %% ../nbs/02b_encoders.ipynb #55e9de71
+_SHIPPED = ('simclr_cifar10', 'deepcluster_cifar10')
+
+def pretrained(
+    name:str='simclr_cifar10', # 'simclr_cifar10' or 'deepcluster_cifar10'
+    device='cpu',              # Where it shall live, as in `load_encoder`
+)->Encoder:                    # (N, 3, 32, 32) to (N, 256), in evaluation mode
+    "An encoder that comes with the package, trained without labels on CIFAR-10 on two cores (`benchmarks/minutes.py`); its `made` says how, and how well it did. Raises `ValueError` for a name that there is not"
+    if name not in _SHIPPED: raise ValueError(f"name must be one of {_SHIPPED}, got {name!r}; load_encoder reads files of your own")
+    with as_file(files('dl4ia_nbdev')/'weights'/f'{name}.safetensors') as path: return load_encoder(path, device)

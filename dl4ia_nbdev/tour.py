@@ -19,6 +19,7 @@ from .alexnet import alexnet, draw_network, triple_order
 from .data import _check_seed, photo, photo_crops, photo_patches, photos
 from .deepcluster import DeepCluster
 from .deepvis import most_selective, show_top_images, top_images
+from .encoders import pretrained
 from .evaluate import embed, evaluate, knn_accuracy, nearest, supervised
 from .kmeans import KMeans
 from .plot import plot_bars, plot_clusters, show_feature_maps, show_filters, show_image, show_neighbours, show_strip
@@ -40,8 +41,9 @@ def _stage_kmeans(r, S, bar):
 def _stage_neighbours(r, S, bar):
     tr,te = S['train'], S['test']; net = alexnet('small', None, seed=S['seed']); bar.update()
     q = te[torch.tensor([int((te.labels == c).nonzero()[1]) for c in (1, 5, 7, 9)])]
-    feats = {'raw pixels': lambda s: s.normalize(s.images).flatten(1), 'random AlexNet, conv5': lambda s: embed(net, s, 'conv5')}
-    fig,axs = plt.subplots(1, 2, figsize=(10, 3.2)); acc = {}
+    ready = pretrained('simclr_cifar10'); learned = f"SimCLR, {float(ready.made['minutes']):g} minutes of CIFAR-10"
+    feats = {'raw pixels': lambda s: s.normalize(s.images).flatten(1), 'random AlexNet, conv5': lambda s: embed(net, s, 'conv5'), learned: ready.features}
+    fig,axs = plt.subplots(1, 3, figsize=(15, 3.2)); acc = {}
     for ax,(n,f) in zip(axs, feats.items()):
         a,b = f(tr), f(te); acc[n] = knn_accuracy(a, tr.labels, b, te.labels); _,i = nearest(a, f(q), 6); bar.update()
         show_neighbours(q.images, tr.images[i], correct=tr.labels[i] == q.labels[:, None], ax=ax, title=f'{n}: {100*acc[n]:.0f} % kNN')
@@ -50,8 +52,9 @@ def _stage_neighbours(r, S, bar):
     with torch.no_grad(): taps = [big.taps(F.interpolate(b, (224, 224), mode='bilinear', antialias=True), 'conv5') for b in x.split(20)]
     rows = [dict(layer='pixels', right=triple_order(x, im.labels))] + [dict(layer=l, right=triple_order(torch.cat([t[l] for t in taps]), im.labels)) for l in taps[0]]
     bar.update()
-    r.section('Neighbours, before any training').text('A patch of 32×32 pixels, and the six training patches nearest to it. '
-           f"By ten such neighbours raw pixels recognise {100*acc['raw pixels']:.0f} % of the test patches, a network with random weights, which has seen nothing, {100*acc['random AlexNet, conv5']:.0f} %.")
+    r.section('Neighbours, without and with learning').text('A patch of 32×32 pixels, and the six training patches nearest to it. '
+           f"By ten such neighbours raw pixels recognise {100*acc['raw pixels']:.0f} % of the test patches, a network with random weights, which has seen nothing, {100*acc['random AlexNet, conv5']:.0f} %. "
+           f"On the right an encoder that comes with the package: SimCLR trained it on other pictures, without labels, for {float(ready.made['minutes']):g} minutes on two cores. It recognises {100*acc[learned]:.0f} %.")
     r.figure(fig, 'Green: from the same photograph. kNN: ten neighbours vote, chance is 10 %.', 'Four query patches with their neighbours, framed green or red')
     fig,ax = plt.subplots(figsize=(7, 2.6)); plot_bars(rows, x='layer', y='right', baseline=dict(chance=.5), ax=ax); ax.set_ylim(.4, 1); ax.set_ylabel('right order'); fig.tight_layout()
     r.text(f"The lecture asks: are two crops a, b of one picture closer to each other than a is to a crop c of another? Over all triples of sixty crops: {100*rows[0]['right']:.0f} % in pixels, {100*rows[-1]['right']:.0f} % in conv5 of a random AlexNet. A tendency, not a law.")
@@ -110,7 +113,7 @@ def _stage_table(r, S, bar):
     r.section('The table').text(f"Which of ten photographs does a patch come from? Frozen features of conv5, {len(tr)} training and {len(te)} test patches from disjoint regions; raw pixels keep their colour, the networks see gradients only. One seed: the differences between seeds are in the chapter on DeepCluster.")
     r.table(Table(S['table'])); S['results'] += [dict(stage='table', what=f"{w['representation']}: {k}", value=w[k]) for w in S['table'] for k in ('kNN %', 'linear %')]
 
-_STAGES = [('K-means', 1, _stage_kmeans), ('neighbours', 5, _stage_neighbours), ('filters and maps', 4, _stage_maps), ('DeepCluster', None, _stage_deepcluster), ('learned filters', 5, _stage_look), ('table', 2, _stage_table)]
+_STAGES = [('K-means', 1, _stage_kmeans), ('neighbours', 6, _stage_neighbours), ('filters and maps', 4, _stage_maps), ('DeepCluster', None, _stage_deepcluster), ('learned filters', 5, _stage_look), ('table', 2, _stage_table)]
 
 # %% ../nbs/09_tour.ipynb #4ce75a15
 class TourInterrupted(KeyboardInterrupt):

@@ -79,3 +79,17 @@ def test_minutes(tmp_path):
         assert p.returncode == 0, p.stdout[-3000:]
     rows = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
     assert [r['method'] for r in rows] == ['simclr', 'deepcluster'] and all(0 < r['seconds'] < 60 and r['epochs'] >= 1 and 0 < r['knn'] <= 100 and r['environment']['threads'] == 1 for r in rows)
+
+
+def test_studies(tmp_path):
+    "Runs of a study: two jobs give what one gives, what is in the file is not made again, and the results files can be read"
+    if not os.environ.get('DL4IA_DATA'): pytest.skip('needs CIFAR-10 in $DL4IA_DATA')
+    def run(jobs, file, *more):
+        p = run_in(root, sys.executable, 'benchmarks/studies.py', 'head', '--quick', '--jobs', str(jobs), '--json', tmp_path/file, *more, timeout=120); assert p.returncode == 0, p.stdout[-3000:]
+        return sorted((json.loads(l) for l in (tmp_path/file).read_text(encoding='utf-8').splitlines()), key=lambda r: (r['study'], r['seed']))
+    a, b = run(2, 'two.jsonl'), run(1, 'one.jsonl')
+    plain = lambda rows: [{k: v for k, v in r.items() if k not in ('seconds', 'environment')} for r in rows]
+    assert plain(a) == plain(b) and [r['study'] for r in a] == ['base', 'base', 'head', 'head']
+    assert len(run(1, 'two.jsonl', '--save', tmp_path)) == 4                                # nothing new
+    stored = json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))
+    assert len(stored['rows']) == 4 and stored['settings']['questions']['head'] and all(0 < r['knn'] < 100 for r in stored['rows'])

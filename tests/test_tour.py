@@ -55,13 +55,13 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     p = subprocess.Popen(command('--out', 'cut'), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))     # a shell's background job ignores it, and passes that on
     page = tmp_path/'cut'/'index.html'; t = time.time()
-    while not (page.exists() and 'Neighbours, before' in page.read_text(encoding='utf-8')):
+    while not (page.exists() and 'Neighbours, without' in page.read_text(encoding='utf-8')):
         assert p.poll() is None and time.time() - t < 120, p.stderr.read()[-2000:] if p.poll() is not None else 'no page after two minutes'
         time.sleep(.2)
     p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=60)
     html = page.read_text(encoding='utf-8')
     assert p.returncode == 130 and str(page) in err and 'Traceback' not in err
-    assert 'K-means, step by step' in html and 'Neighbours, before' in html and 'Stopped by hand' in html
+    assert 'K-means, step by step' in html and 'Neighbours, without' in html and 'Stopped by hand' in html
 
 def test_ctrl_c_that_a_library_turned_into_an_error(tmp_path, monkeypatch, capsys):
     "matplotlib answers a KeyboardInterrupt inside its renderer with a ValueError, other code swallows it, and inside a destructor Python does"

@@ -33,7 +33,7 @@ def test_contents(wheel):
     names, pkg = zipfile.ZipFile(wheel).namelist(), cfg['lib_path']
     have = {o for o in names if o.startswith(pkg + '/')}
     root = Path(__file__).resolve().parent.parent
-    assert have == {o.relative_to(root).as_posix() for o in (root/pkg).rglob('*.py')} | {f'{pkg}/py.typed'} | {o.relative_to(root).as_posix() for o in (root/pkg/'sheets').glob('*.ipynb')}
+    assert have == {o.relative_to(root).as_posix() for o in (root/pkg).rglob('*.py')} | {f'{pkg}/py.typed'} | {o.relative_to(root).as_posix() for o in (root/pkg/'sheets').glob('*.ipynb')} | {f'{pkg}/weights/{n}_cifar10.safetensors' for n in ('simclr', 'deepcluster')}
     assert sum(o.startswith(f'{pkg}/sheets/') for o in have) == 10
     rest = {o for o in names if not o.startswith(pkg + '/')}
     assert all('.dist-info/' in o for o in rest), rest

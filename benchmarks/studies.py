@@ -1,0 +1,164 @@
+#!/usr/bin/env python
+"""Many short runs that each answer a question, stated with a prediction before they were made.
+
+    python benchmarks/studies.py views temperature --jobs 2 --json runs.jsonl     # a stopped run goes on: what is in the file is not run again
+    python benchmarks/studies.py deepcluster sheet --json runs.jsonl
+    python benchmarks/studies.py --list                                           # the questions and the predictions
+
+`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 20 epochs.
+`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged. Each run has one thread, so that the number of jobs changes no result.
+"""
+import argparse, base64, itertools, json, sys, time, warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+root = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(root), str(root/'benchmarks')]
+from dl4ia_nbdev.alexnet import alexnet
+from dl4ia_nbdev.data import dataset
+from dl4ia_nbdev.deepcluster import DeepCluster
+from dl4ia_nbdev.encoders import ConvNet, Encoder
+from dl4ia_nbdev.evaluate import embed, feature_std, knn_accuracy, linear_probe, mlp_probe, rankme, supervised
+from dl4ia_nbdev.report import _plain, environment, load_results, save_results
+from dl4ia_nbdev.simclr import SimCLR
+from dl4ia_nbdev.train import fork_seed
+from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, RandomSolarize, simclr_imagenet
+from minutes import images
+
+QUESTIONS = dict(
+    views=('Which augmentations must be composed (Chen et al. 2020, Fig. 5)?', 'One alone teaches little; cropping with colours is the best pair by several points, and every pair without cropping stays behind every pair with it.'),
+    jitter=('How strongly should colours be distorted?', 'None loses five points or more; from a quarter to one the strength matters little for so small a network.'),
+    temperature=('Does the temperature with the lowest training loss give the best features?', 'No: the loss falls with the temperature as such, down to the smallest; neighbours are best in the middle, near 0.1.'),
+    batch=('Do small batches hurt, when each run sees as many images?', 'At so few epochs small batches win, for they take more steps; the number of negatives matters less than that.'),
+    head=('How deep should the projection head be, and is h better than z?', 'Without a head h is worst; two layers do; h beats z by the linear probe, by neighbours z may be ahead in so short a run.'),
+    deepcluster=('How does NMI with the clusters before, with labels, and the size of clusters go with time and with k; does Sobel matter?', 'NMI with the clusters before rises from round to round and falls with k beyond some hundred; neighbours are best where k is ten times the number of classes or more; without Sobel clusters follow colour: NMI with labels is lower, first-layer filters are blobs of colour.'),
+    sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
+)
+mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, grey=.2, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
+views = dict(crop=lambda: RandomResizedCrop(24, scale=(.2, 1.)), flip=lambda: RandomHorizontalFlip(), colour=lambda: ColorJitter.strength(.5), grey=lambda: RandomGrayscale(.5), blur=lambda: GaussianBlur(p=.5), solarise=lambda: RandomSolarize(p=.5))
+whole = lambda size: RandomResizedCrop(size, scale=(1., 1.), ratio=(1., 1.))
+
+
+def plan(study):
+    "The runs of a study: settings that differ, and a seed"
+    two = lambda **kw: [kw | dict(seed=s) for s in (0, 1)]
+    if study == 'views': return [dict(pair=list(p), seed=0) for p in itertools.combinations_with_replacement(views, 2)]
+    if study == 'base': return two()                                          # what the next four have in common
+    if study == 'jitter': return [r for s in (0., .25, 1.) for r in two(jitter=s)]
+    if study == 'temperature': return [r for t in (.02, .05, .2, .5, 1.) for r in two(temperature=t)]
+    if study == 'batch': return [r for b in (32, 64, 256, 512) for r in two(batch_size=b, lr=4e-3*(b/128)**.5)]
+    if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
+    if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, seed=0) for k, s in ((100, True), (100, False), (1000, True), (300, True), (30, True), (10, True))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
+    if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [dict(method=m, seed=s) for s in range(3) for m in ('simclr', 'supervised', 'deepcluster', 'untrained')]
+
+
+def measures(h, y, ht, yt, name=''):
+    "Neighbours and the linear probe, in percent"
+    return {f'knn{name}': 100*knn_accuracy(h, y, ht, yt, k=10), f'linear{name}': 100*linear_probe(h, y, ht, yt)}
+
+
+def some(quick):
+    "Images to learn from and to judge with, both of the training set"
+    tr, te = images(True); return (tr[:300], te[:200]) if quick else (tr[:mini['images']], te)
+
+
+def contrast(r, quick):
+    "One short SimCLR"
+    tr, te = some(quick); s = mini | {k: v for k, v in r.items() if k not in ('study', 'pair')} | (dict(epochs=2) if quick else {})
+    if 'pair' in r: ops = [views[v]() for v in dict.fromkeys(r['pair'])]; ops = ops if 'crop' in r['pair'] else [whole(24), *ops]
+    else: ops = [RandomResizedCrop(s['size'], scale=(s['crop'], 1.)), RandomHorizontalFlip(), ColorJitter.strength(s['jitter']), RandomGrayscale(s['grey'])]
+    with fork_seed(s['seed']): net = ConvNet()
+    t = time.perf_counter()
+    run = SimCLR.small(net, views=Augment(*ops), epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr)
+    took = time.perf_counter() - t; (h, ht), (z, zt) = ([f(o) for o in (tr, te.with_normalization(tr))] for f in (run.transform, run.project))
+    return dict(seconds=took, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
+
+
+def filters(net):
+    "The first 48 kernels of the first layer as text: shape, and float16 numbers in base64"
+    w = net.conv1[0].weight[:48].detach().half().cpu(); return dict(shape=list(w.shape), float16=base64.b64encode(w.numpy().tobytes()).decode())
+
+
+def small_alexnet(r, quick):
+    "DeepCluster, or SimCLR for as long, or nothing, on the small AlexNet"
+    tr, te = some(quick); took, done = 0., {}
+    if r['method'] == 'raw pixels': return measures(tr.images.flatten(1).float()/255, tr.labels, te.images.flatten(1).float()/255, te.labels)
+    net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (20, 2); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), 'conv5')
+    def deepcluster(k):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)                      # few clusters for ten classes: that is a question here
+            return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=every, random_state=r['seed'], progress=False).fit(tr)
+    t = time.perf_counter()
+    if r['method'] == 'deepcluster':
+        run = deepcluster(r['k']); took = time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
+        done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=knn, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
+    if r['method'] == 'simclr':
+        def simclr(e, o): return SimCLR.small(enc, views=Augment(RandomResizedCrop(32, scale=(.2, 1.)), RandomHorizontalFlip(), ColorJitter.strength(.5), RandomGrayscale(.2)), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o)
+        n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); epoch = (time.perf_counter() - t)*len(tr)/n
+        with fork_seed(r['seed']): fresh = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); net.load_state_dict(fresh.state_dict())
+        run = simclr(max(1, round(r.get('seconds', 1.)/epoch)), tr); done = dict(epochs=run.epochs, losses=[h['loss'] for h in run.history_]); took = sum(h['seconds'] for h in run.history_)
+    h, ht = (embed(net, o, 'conv5') for o in (tr, te.with_normalization(tr)))
+    return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 else {}) | measures(h, tr.labels, ht, te.labels)
+
+
+def sheet(r, quick):
+    "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution"
+    tr, te = (dataset('imagenette', s, n=60 if quick else None) for s in ('train', 'test')); te = te.with_normalization(tr); epochs = 1 if quick else 6; took = 0.
+    if r['method'] == 'raw pixels': return dict(seconds=0., layers=dict(pixels=measures(*(o for s in (tr, te) for o in (F.interpolate(s.images.float()/255, (32, 32), mode='area').flatten(1), s.labels)))))
+    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r['method'] == 'deepcluster', hidden=1024); t = time.perf_counter(); kw = dict(random_state=r['seed'], progress=False, epochs=epochs)
+    if r['method'] == 'supervised': supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False)
+    if r['method'] == 'simclr': SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr)
+    if r['method'] == 'deepcluster': DeepCluster.small(net, n_clusters=20 if quick else 100, recluster=3, batch_size=32, **kw).fit(tr)
+    if r['method'] != 'untrained': took = time.perf_counter() - t
+    layers = [n for n in net.tap_names if n.startswith('conv')]; a, b = (embed(net, o, layers, 'paper', batch_size=64) for o in (tr, te))
+    got = {l: measures(a[l], tr.labels, b[l], te.labels) | dict(features=a[l].shape[1]) for l in layers}
+    return dict(seconds=took, epochs=epochs if took else 0, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
+
+
+SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel')          # what may differ between runs of a study
+RESULTS = dict(ablations=('base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet',))
+
+
+def collect(rows, folder):
+    "The results files that the pages draw, of studies that have runs"
+    def short(v): return round(v, 4) if isinstance(v, float) else [short(o) for o in v] if isinstance(v, list) else {k: short(o) for k, o in v.items()} if isinstance(v, dict) else v
+    for name, studies in RESULTS.items():
+        mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short({k: v for k, v in r.items() if k != 'environment'}) for r in rows if r['study'] in studies}; mine = list(mine.values())
+        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s != 'base')}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, **(dict(base=mini) if name == 'ablations' else {})))
+
+
+def work(study, r, quick):
+    "One run: what was set, and what came out"
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(deepcluster=small_alexnet, sheet=sheet).get(study, contrast)(r, quick)
+    return dict(study=study) | r | _plain(got)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('study', nargs='*', help=f"any of {', '.join(QUESTIONS)}"); p.add_argument('--list', action='store_true', help='print the questions'); p.add_argument('--jobs', type=int, default=1); p.add_argument('--quick', action='store_true', help='a trial: few images, two runs of each study'); p.add_argument('--json', type=Path, required='--list' not in sys.argv, help='file to which a line a run is added')
+    p.add_argument('--save', type=Path, help='folder of the results files that the pages draw: runs that are in them are not made again, and all runs are written there'); p.add_argument('--seeds', type=int, default=3, help='at most so many seeds of each run')
+    a = p.parse_args()
+    if bad := set(a.study) - set(QUESTIONS): p.error(f"study must be among {tuple(QUESTIONS)}, got {', '.join(sorted(bad))}")
+    if a.list: print('\n'.join(f'{k}: {q}\n    {guess}' for k, (q, guess) in QUESTIONS.items())); return
+    studies = [*(['base'] if {'jitter', 'temperature', 'batch', 'head'} & set(a.study) else []), *a.study]
+    seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
+    for name in RESULTS if a.save else ():
+        if (a.save/f'{name}.json').exists(): seen += [r for r in load_results(name, a.save)['rows'] if r not in seen]
+    is_done = lambda study, r: any(o['study'] == study and all(o.get(k) == v for k, v in r.items()) for o in seen)
+    with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
+        for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
+            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
+            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['sobel'] == r['sobel']))) for s, r in todo]
+            for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
+                o = f.result(); seen.append(o); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
+                with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o | dict(environment=environment())) + '\n')
+    if a.save: collect(seen, a.save)
+
+
+if __name__ == '__main__': main()
