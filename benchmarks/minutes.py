@@ -54,6 +54,12 @@ def recipe_views(crop, jitter, size):
     return Augment(RandomResizedCrop(size, scale=(crop, 1.)), *simclr_cifar(size, jitter).ops[1:])
 
 
+def on_normalised(views, images):
+    "Views as an augmentation of batches that come normalised by the mean and standard deviation of `images`"
+    mean, std = (torch.as_tensor(o).view(1, -1, 1, 1) for o in (images.mean, images.std))
+    return lambda x: (views((x*std + mean).clamp(0, 1)) - mean)/std
+
+
 def planned(checkpoint, measure):
     "What `measure()` finds by timing; beside a checkpoint it is kept, for a run that goes on must not plan anew"
     kept = checkpoint and checkpoint.with_suffix('.plan.json')
@@ -101,8 +107,8 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None):
 
 def deepcluster(tr, te, minutes, seed, own, checkpoint=None):
     "Our DeepCluster: (encoder, what was done). Rounds of equal length; the time of one epoch and one clustering is measured first"
-    s = clusters | own; width, rounds, views, jittered = s.pop('width'), s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), 32); mean, std = (torch.as_tensor(o).view(1, -1, 1, 1) for o in (tr.mean, tr.std))
-    if views: s['augment'] = lambda x: (jittered((x*std + mean).clamp(0, 1)) - mean)/std       # batches come normalised
+    s = clusters | own; width, rounds, views, changes = s.pop('width'), s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), 32)
+    if views: s['augment'] = on_normalised(changes, tr)
     def new(epochs, recluster, images, **kwargs):
         with fork_seed(seed): net = ConvNet(tuple(width))
         return DeepCluster.small(net, epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images, **kwargs)

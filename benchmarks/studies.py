@@ -5,7 +5,7 @@
     python benchmarks/studies.py deepcluster sheet --json runs.jsonl
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
-`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 20 epochs.
+`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts.
 `sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, itertools, json, sys, time, warnings
@@ -27,7 +27,7 @@ from dl4ia_nbdev.report import _plain, environment, load_results, save_results
 from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
 from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, RandomSolarize, simclr_imagenet
-from minutes import images
+from minutes import images, on_normalised, recipe_views
 
 QUESTIONS = dict(
     views=('Which augmentations must be composed (Chen et al. 2020, Fig. 5)?', 'One alone teaches little; cropping with colours is the best pair by several points, and every pair without cropping stays behind every pair with it.'),
@@ -48,11 +48,12 @@ def plan(study):
     two = lambda **kw: [kw | dict(seed=s) for s in (0, 1)]
     if study == 'views': return [dict(pair=list(p), seed=0) for p in itertools.combinations_with_replacement(views, 2)]
     if study == 'base': return two()                                          # what the next four have in common
+    if study == 'baselines': return [dict(method=m, seed=0) for m in ('raw pixels', 'untrained', 'supervised')]
     if study == 'jitter': return [r for s in (0., .25, 1.) for r in two(jitter=s)]
     if study == 'temperature': return [r for t in (.02, .05, .2, .5, 1.) for r in two(temperature=t)]
     if study == 'batch': return [r for b in (32, 64, 256, 512) for r in two(batch_size=b, lr=4e-3*(b/128)**.5)]
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
-    if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, seed=0) for k, s in ((100, True), (100, False), (1000, True), (300, True), (30, True), (10, True))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
+    if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [dict(method=m, seed=s) for s in range(3) for m in ('simclr', 'supervised', 'deepcluster', 'untrained')]
 
 
@@ -78,6 +79,18 @@ def contrast(r, quick):
     return dict(seconds=took, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
 
 
+def baseline(r, quick):
+    "Raw pixels, the same network untrained, or trained with labels for as many epochs"
+    tr, te = some(quick); te = te.with_normalization(tr)
+    if r['method'] == 'raw pixels': net = torch.nn.Flatten()
+    else:
+        with fork_seed(r['seed']): net = ConvNet()
+    t = time.perf_counter()
+    if r['method'] == 'supervised': supervised(net, tr, epochs=2 if quick else mini['epochs'], seed=r['seed'], progress=False)
+    took = time.perf_counter() - t; h, ht = embed(net, tr), embed(net, te)
+    return dict(seconds=took if r['method'] == 'supervised' else 0.) | measures(h, tr.labels, ht, te.labels)
+
+
 def filters(net):
     "The first 48 kernels of the first layer as text: shape, and float16 numbers in base64"
     w = net.conv1[0].weight[:48].detach().half().cpu(); return dict(shape=list(w.shape), float16=base64.b64encode(w.numpy().tobytes()).decode())
@@ -86,18 +99,18 @@ def filters(net):
 def small_alexnet(r, quick):
     "DeepCluster, or SimCLR for as long, or nothing, on the small AlexNet"
     tr, te = some(quick); took, done = 0., {}
-    if r['method'] == 'raw pixels': return measures(tr.images.flatten(1).float()/255, tr.labels, te.images.flatten(1).float()/255, te.labels)
-    net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (20, 2); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), 'conv5')
-    def deepcluster(k):
+    if r['method'] == 'raw pixels': return baseline(r, quick)
+    net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), 'conv5')
+    def deepcluster(k, augment):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)                      # few clusters for ten classes: that is a question here
-            return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=every, random_state=r['seed'], progress=False).fit(tr)
+            return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=every, random_state=r['seed'], progress=False, **({} if augment == 'shifts' else dict(augment=on_normalised(recipe_views(.2, .5, 32), tr)))).fit(tr)
     t = time.perf_counter()
     if r['method'] == 'deepcluster':
-        run = deepcluster(r['k']); took = time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
+        run = deepcluster(r['k'], r['augment']); took = time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
         done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=knn, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
     if r['method'] == 'simclr':
-        def simclr(e, o): return SimCLR.small(enc, views=Augment(RandomResizedCrop(32, scale=(.2, 1.)), RandomHorizontalFlip(), ColorJitter.strength(.5), RandomGrayscale(.2)), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o)
+        def simclr(e, o): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o)
         n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); epoch = (time.perf_counter() - t)*len(tr)/n
         with fork_seed(r['seed']): fresh = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); net.load_state_dict(fresh.state_dict())
         run = simclr(max(1, round(r.get('seconds', 1.)/epoch)), tr); done = dict(epochs=run.epochs, losses=[h['loss'] for h in run.history_]); took = sum(h['seconds'] for h in run.history_)
@@ -119,8 +132,8 @@ def sheet(r, quick):
     return dict(seconds=took, epochs=epochs if took else 0, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
 
 
-SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel')          # what may differ between runs of a study
-RESULTS = dict(ablations=('base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet',))
+SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment')          # what may differ between runs of a study
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet',))
 
 
 def collect(rows, folder):
@@ -128,14 +141,14 @@ def collect(rows, folder):
     def short(v): return round(v, 4) if isinstance(v, float) else [short(o) for o in v] if isinstance(v, list) else {k: short(o) for k, o in v.items()} if isinstance(v, dict) else v
     for name, studies in RESULTS.items():
         mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short({k: v for k, v in r.items() if k != 'environment'}) for r in rows if r['study'] in studies}; mine = list(mine.values())
-        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s != 'base')}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, **(dict(base=mini) if name == 'ablations' else {})))
+        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, **(dict(base=mini) if name == 'ablations' else {})))
 
 
 def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(deepcluster=small_alexnet, sheet=sheet).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, sheet=sheet).get(study, contrast)(r, quick)
     return dict(study=study) | r | _plain(got)
 
 
@@ -146,7 +159,7 @@ def main():
     a = p.parse_args()
     if bad := set(a.study) - set(QUESTIONS): p.error(f"study must be among {tuple(QUESTIONS)}, got {', '.join(sorted(bad))}")
     if a.list: print('\n'.join(f'{k}: {q}\n    {guess}' for k, (q, guess) in QUESTIONS.items())); return
-    studies = [*(['base'] if {'jitter', 'temperature', 'batch', 'head'} & set(a.study) else []), *a.study]
+    studies = [*(['baselines', 'base'] if {'views', 'jitter', 'temperature', 'batch', 'head'} & set(a.study) else []), *a.study]
     seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
     for name in RESULTS if a.save else ():
         if (a.save/f'{name}.json').exists(): seen += [r for r in load_results(name, a.save)['rows'] if r not in seen]
@@ -154,7 +167,7 @@ def main():
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
             todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
-            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['sobel'] == r['sobel']))) for s, r in todo]
+            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
                 o = f.result(); seen.append(o); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
                 with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o | dict(environment=environment())) + '\n')

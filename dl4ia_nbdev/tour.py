@@ -43,11 +43,10 @@ def _stage_neighbours(r, S, bar):
     q = te[torch.tensor([int((te.labels == c).nonzero()[1]) for c in (1, 5, 7, 9)])]
     ready = pretrained('simclr_cifar10'); learned = f"SimCLR, {float(ready.made['minutes']):g} minutes of CIFAR-10"
     feats = {'raw pixels': lambda s: s.normalize(s.images).flatten(1), 'random AlexNet, conv5': lambda s: embed(net, s, 'conv5'), learned: ready.features}
-    fig,axs = plt.subplots(1, 3, figsize=(15, 3.2)); acc = {}
+    fig,axs = plt.subplots(1, 3, figsize=(15, 3.2), layout='constrained'); acc = {}
     for ax,(n,f) in zip(axs, feats.items()):
         a,b = f(tr), f(te); acc[n] = knn_accuracy(a, tr.labels, b, te.labels); _,i = nearest(a, f(q), 6); bar.update()
         show_neighbours(q.images, tr.images[i], correct=tr.labels[i] == q.labels[:, None], ax=ax, title=f'{n}: {100*acc[n]:.0f} % kNN')
-    fig.tight_layout()
     im = photo_crops(144, 6, seed=S['seed']); big = alexnet('original', None, seed=S['seed']).eval(); x = im.normalize(im.images); bar.update()
     with torch.no_grad(): taps = [big.taps(F.interpolate(b, (224, 224), mode='bilinear', antialias=True), 'conv5') for b in x.split(20)]
     rows = [dict(layer='pixels', right=triple_order(x, im.labels))] + [dict(layer=l, right=triple_order(torch.cat([t[l] for t in taps]), im.labels)) for l in taps[0]]
@@ -56,7 +55,7 @@ def _stage_neighbours(r, S, bar):
            f"By ten such neighbours raw pixels recognise {100*acc['raw pixels']:.0f} % of the test patches, a network with random weights, which has seen nothing, {100*acc['random AlexNet, conv5']:.0f} %. "
            f"On the right an encoder that comes with the package: SimCLR trained it on other pictures, without labels, for {float(ready.made['minutes']):g} minutes on two cores. It recognises {100*acc[learned]:.0f} %.")
     r.figure(fig, 'Green: from the same photograph. kNN: ten neighbours vote, chance is 10 %.', 'Four query patches with their neighbours, framed green or red')
-    fig,ax = plt.subplots(figsize=(7, 2.6)); plot_bars(rows, x='layer', y='right', baseline=dict(chance=.5), ax=ax); ax.set_ylim(.4, 1); ax.set_ylabel('right order'); fig.tight_layout()
+    fig,ax = plt.subplots(figsize=(7, 2.6), layout='constrained'); plot_bars(rows, x='layer', y='right', baseline=dict(chance=.5), ax=ax); ax.set_ylim(.4, 1); ax.set_ylabel('right order')
     r.text(f"The lecture asks: are two crops a, b of one picture closer to each other than a is to a crop c of another? Over all triples of sixty crops: {100*rows[0]['right']:.0f} % in pixels, {100*rows[-1]['right']:.0f} % in conv5 of a random AlexNet. A tendency, not a law.")
     r.figure(fig, 'Share of all triples in the right order, one seed.', 'Bars for pixels and five layers')
     S['results'] += [dict(stage='neighbours', what=f'kNN, {k}', value=v) for k,v in acc.items()] + [dict(stage='triples', what=w['layer'], value=w['right']) for w in rows]
@@ -68,10 +67,10 @@ def _stage_maps(r, S, bar):
     bar.update()
     r.section('AlexNet, its random filters and feature maps')
     ax = draw_network(big, 224); r.figure(ax.figure, 'The network, drawn from its own shapes: 96 kernels 11×11 with stride 4 make 55×55×96 of a 224×224 photograph.', 'AlexNet as a row of boxes'); bar.update()
-    fig,ax = plt.subplots(figsize=(7, 4.8)); show_filters(big.conv1[0].weight, ncol=12, ax=ax); r.figure(fig, 'The 96 random kernels of the first layer: noise.', 'A mosaic of coloured noise'); bar.update()
-    fig,axs = plt.subplots(1, 4, figsize=(12, 2.9), width_ratios=[.9, 1, 1, 1]); show_image(im, ax=axs[0], title='photograph')
+    fig,ax = plt.subplots(figsize=(7, 4.8), layout='constrained'); show_filters(big.conv1[0].weight, ncol=12, ax=ax); r.figure(fig, 'The 96 random kernels of the first layer: noise.', 'A mosaic of coloured noise'); bar.update()
+    fig,axs = plt.subplots(1, 4, figsize=(12, 2.9), width_ratios=[.9, 1, 1, 1], layout='constrained'); show_image(im, ax=axs[0], title='photograph')
     for ax,t in zip(axs[1:], ('conv1', 'conv3', 'conv5')): show_feature_maps(maps[t][0], n=16, ncol=4, order='response', ax=ax, title=t)
-    fig.tight_layout(); r.figure(fig, 'What they make of a photograph, strongest responses (sums of the map) first.', 'A dahlia and mosaics of its feature maps'); bar.update()
+    r.figure(fig, 'What they make of a photograph, strongest responses (sums of the map) first.', 'A dahlia and mosaics of its feature maps'); bar.update()
 
 def _stage_deepcluster(r, S, bar):
     tr,te = S['train'], S['test']; q = S['quick']
@@ -84,25 +83,23 @@ def _stage_deepcluster(r, S, bar):
         if rec['reclustered']: H.append({k: rec[k] for k in ('nmi_previous', 'nmi_true', 'empty', 'largest')} | dict(round=len(H)))
         if (rec['epoch'] + 1) % dc.recluster == 0: H[-1] |= dict(loss=rec['loss'], kNN=knn(dc.encoder)); bar.update(note=f"loss {rec['loss']:.2f}  kNN {100*H[-1]['kNN']:.0f} %")
     dc.fit(tr, callbacks=[after_epoch]); S['dc'] = dc
-    fig,axs = plt.subplots(1, 3, figsize=(11, 3)); t = [h['round'] for h in H]
+    fig,axs = plt.subplots(1, 3, figsize=(11, 3), layout='constrained'); t = [h['round'] for h in H]
     axs[0].plot(t, [h['loss'] for h in H], 'o-'); axs[0].set_title('loss')
     axs[1].plot(t[1:], [h['nmi_previous'] for h in H[1:]], 'o-', label='with the round before'); axs[1].plot(t, [h['nmi_true'] for h in H], 's:', label='with the photographs'); axs[1].legend(frameon=False, fontsize=8); axs[1].set_title('NMI of the clusters')
     axs[2].plot(t, [h['kNN'] for h in H], 'o-', label='DeepCluster'); axs[2].axhline(start, ls='--', color='gray', label='untrained'); axs[2].axhline(.1, ls=':', color='k', label='chance'); axs[2].legend(frameon=False, fontsize=8); axs[2].set_title('kNN accuracy')
     for ax in axs: ax.set_xlabel('round'); ax.set_xticks(t)
-    fig.tight_layout()
     r.section('DeepCluster').text(f"Cluster the features ({dc.n_clusters} clusters), call the clusters labels, train a small AlexNet behind a Sobel filter on them, repeat: {len(H)} rounds of {dc.recluster} epochs over {len(tr)} patches. The names of the photographs are used to judge, never to train.")
     r.figure(fig, f"Untrained {100*start:.0f} %, after the last round {100*H[-1]['kNN']:.0f} % of test patches are recognised by their ten nearest neighbours.", 'Curves of loss, NMI and kNN over rounds')
     S['results'] += [dict(stage='deepcluster', what=f"round {h['round']}: {k}", value=h[k]) for h in H for k in ('loss', 'nmi_previous', 'nmi_true', 'kNN', 'empty', 'largest')]
 
 def _stage_look(r, S, bar):
     enc = S['dc'].encoder; bar.update()
-    fig,axs = plt.subplots(1, 2, figsize=(11, 4))
+    fig,axs = plt.subplots(1, 2, figsize=(11, 4), layout='constrained')
     for ax,n,t in zip(axs, (S['untrained'], enc), ('untrained', 'DeepCluster')): show_filters(n.conv1[0].weight, ncol=12, ax=ax, title=t)
-    fig.tight_layout()
     r.section('What it has learned').figure(fig, 'First-layer filters (horizontal and vertical gradient side by side), before and after.', 'Two mosaics of filters'); bar.update()
     for layer in ('conv1', 'conv3', 'conv5'):
         top = most_selective(top_images(enc, S['train'], layer))
-        fig,axs = plt.subplots(1, 8, figsize=(13, 2)); show_top_images(S['train'], top, axs=axs); fig.tight_layout()
+        fig,axs = plt.subplots(1, 8, figsize=(13, 2), layout='constrained'); show_top_images(S['train'], top, axs=axs)
         r.figure(fig, f'{layer}: the nine patches with the strongest response to each of the eight most selective filters.', 'Eight mosaics of nine patches'); bar.update()
 
 def _stage_table(r, S, bar):

@@ -86,10 +86,10 @@ def test_studies(tmp_path):
     if not os.environ.get('DL4IA_DATA'): pytest.skip('needs CIFAR-10 in $DL4IA_DATA')
     def run(jobs, file, *more):
         p = run_in(root, sys.executable, 'benchmarks/studies.py', 'head', '--quick', '--jobs', str(jobs), '--json', tmp_path/file, *more, timeout=120); assert p.returncode == 0, p.stdout[-3000:]
-        return sorted((json.loads(l) for l in (tmp_path/file).read_text(encoding='utf-8').splitlines()), key=lambda r: (r['study'], r['seed']))
+        return sorted((json.loads(l) for l in (tmp_path/file).read_text(encoding='utf-8').splitlines()), key=lambda r: (r['study'], r['seed'], r.get('method', '')))
     a, b = run(2, 'two.jsonl'), run(1, 'one.jsonl')
     plain = lambda rows: [{k: v for k, v in r.items() if k not in ('seconds', 'environment')} for r in rows]
-    assert plain(a) == plain(b) and [r['study'] for r in a] == ['base', 'base', 'head', 'head']
-    assert len(run(1, 'two.jsonl', '--save', tmp_path)) == 4                                # nothing new
+    assert plain(a) == plain(b) and [r['study'] for r in a] == ['base', 'base', 'baselines', 'baselines', 'head', 'head']
+    assert len(run(1, 'two.jsonl', '--save', tmp_path)) == 6                                # nothing new
     stored = json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))
-    assert len(stored['rows']) == 4 and stored['settings']['questions']['head'] and all(0 < r['knn'] < 100 for r in stored['rows'])
+    assert len(stored['rows']) == 6 and stored['settings']['questions']['head'] and all(0 < r['knn'] < 100 for r in stored['rows'])
