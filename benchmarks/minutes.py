@@ -23,7 +23,7 @@ sys.path.insert(0, str(root))                    # the package of this checkout
 from dl4ia_nbdev.data import dataset
 from dl4ia_nbdev.deepcluster import DeepCluster
 from dl4ia_nbdev.encoders import ConvNet, build_encoder, resnet, save_encoder
-from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, nearest, supervised
+from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, knn_accuracy, nearest, supervised
 from dl4ia_nbdev.report import _plain, environment
 from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
@@ -75,8 +75,8 @@ class Curve:
     def __call__(self, run, rec, history):
         e = rec['epoch'] + 1
         if e % self.every and e != self.epochs: return
-        h, ht = (embed(run.encoder, o) for o in self.sets); s, i = nearest(h, ht, 10)
-        rec['curve'] = round(100*_right(_vote(s, i, self.sets[0].labels, None), self.sets[1].labels), 2)
+        (h, y), (ht, yt) = ((embed(run.encoder, o), o.labels) for o in self.sets)
+        rec['curve'] = round(100*knn_accuracy(h, y, ht, yt), 2)
     @staticmethod
     def of(history):
         "[[epochs, seconds of training, loss, kNN], …] and the time of the epochs"
@@ -93,7 +93,7 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None):
     def new(epochs, images, sizes=sizes, callbacks=(), **kwargs):
         with fork_seed(seed): net = ConvNet(tuple(width))
         views = recipe_views(crop, jitter, sizes[0])
-        def grow(run, rec, history): views.ops[0].size = recipe_views(crop, jitter, sizes[min(len(sizes) - 1, (rec['epoch'] + 1)*len(sizes)//epochs)]).ops[0].size
+        def grow(run, rec, history): views.ops[0].size = (sizes[min(len(sizes) - 1, (rec['epoch'] + 1)*len(sizes)//epochs)],)*2
         return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images, callbacks=(*callbacks, grow), **kwargs)
     b = s['batch_size']; n = len(tr)//b
     def timed(steps, size): t = time.perf_counter(); new(1, tr[torch.arange(steps*b) % len(tr)], [size]); return (time.perf_counter() - t)/steps

@@ -38,7 +38,7 @@ QUESTIONS = dict(
     deepcluster=('How does NMI with the clusters before, with labels, and the size of clusters go with time and with k; does Sobel matter?', 'NMI with the clusters before rises from round to round and falls with k beyond some hundred; neighbours are best where k is ten times the number of classes or more; without Sobel clusters follow colour: NMI with labels is lower, first-layer filters are blobs of colour.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
 )
-mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, grey=.2, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
+mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
 views = dict(crop=lambda: RandomResizedCrop(24, scale=(.2, 1.)), flip=lambda: RandomHorizontalFlip(), colour=lambda: ColorJitter.strength(.5), grey=lambda: RandomGrayscale(.5), blur=lambda: GaussianBlur(p=.5), solarise=lambda: RandomSolarize(p=.5))
 whole = lambda size: RandomResizedCrop(size, scale=(1., 1.), ratio=(1., 1.))
 
@@ -70,11 +70,11 @@ def some(quick):
 def contrast(r, quick):
     "One short SimCLR"
     tr, te = some(quick); s = mini | {k: v for k, v in r.items() if k not in ('study', 'pair')} | (dict(epochs=2) if quick else {})
-    if 'pair' in r: ops = [views[v]() for v in dict.fromkeys(r['pair'])]; ops = ops if 'crop' in r['pair'] else [whole(24), *ops]
-    else: ops = [RandomResizedCrop(s['size'], scale=(s['crop'], 1.)), RandomHorizontalFlip(), ColorJitter.strength(s['jitter']), RandomGrayscale(s['grey'])]
+    if 'pair' in r: changes = Augment(*([] if 'crop' in r['pair'] else [whole(24)]), *(views[v]() for v in dict.fromkeys(r['pair'])))
+    else: changes = recipe_views(s['crop'], s['jitter'], s['size'])
     with fork_seed(s['seed']): net = ConvNet()
     t = time.perf_counter()
-    run = SimCLR.small(net, views=Augment(*ops), epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr)
+    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr)
     took = time.perf_counter() - t; (h, ht), (z, zt) = ([f(o) for o in (tr, te.with_normalization(tr))] for f in (run.transform, run.project))
     return dict(seconds=took, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
 
@@ -112,7 +112,7 @@ def small_alexnet(r, quick):
     if r['method'] == 'simclr':
         def simclr(e, o): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o)
         n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); epoch = (time.perf_counter() - t)*len(tr)/n
-        with fork_seed(r['seed']): fresh = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); net.load_state_dict(fresh.state_dict())
+        net.load_state_dict(alexnet('small', None, seed=r['seed'], sobel=r['sobel']).state_dict())          # the trial has trained it
         run = simclr(max(1, round(r.get('seconds', 1.)/epoch)), tr); done = dict(epochs=run.epochs, losses=[h['loss'] for h in run.history_]); took = sum(h['seconds'] for h in run.history_)
     h, ht = (embed(net, o, 'conv5') for o in (tr, te.with_normalization(tr)))
     return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 else {}) | measures(h, tr.labels, ht, te.labels)
