@@ -57,7 +57,8 @@ def recipe_views(crop, jitter, size):
 def on_normalised(views, images):
     "Views as an augmentation of batches that come normalised by the mean and standard deviation of `images`"
     mean, std = (torch.as_tensor(o).view(1, -1, 1, 1) for o in (images.mean, images.std))
-    return lambda x: (views((x*std + mean).clamp(0, 1)) - mean)/std
+    def change(x): m, s = mean.to(x.device), std.to(x.device); return (views((x*s + m).clamp(0, 1)) - m)/s
+    return change
 
 
 def planned(checkpoint, measure):

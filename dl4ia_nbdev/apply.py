@@ -122,8 +122,7 @@ def learn_folder(
         if minutes is not None and world.tell(len(times) > 1 and (times[-1] - times[0])/(len(times) - 1) > left() - after): raise StopTraining
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*(few for n_clusters|is few for|Number of distinct).*')
-        try: model.fit(images, callbacks=[watch], checkpoint=None if minutes is not None else out/'run.pt', resume=resume)
-        except StopTraining: pass
+        model.fit(images, callbacks=[watch], checkpoint=None if minutes is not None else out/'run.pt', resume=resume)
     if not world.main: world.wait(); return out/'report.html'                          # the first process writes
     settings = dict(folder=folder.name, pictures=n, left_out=len(images.skipped), duplicates=images.duplicates, method=method, encoder=kind, size=size, channels=channels, epochs=len(model.history_), seed=seed, device=str(dev), processes=world.size, minutes=minutes) | {f'{method}.{k}': v for k,v in model.settings().items()} | environment()
     save_encoder(enc, out/'encoder.safetensors', images, **{k: settings[k] for k in ('folder', 'pictures', 'method', 'epochs', 'seed')})

@@ -19,7 +19,7 @@ from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn
 from .kmeans import KMeans, update
 from .processes import World
-from .train import Progress, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -349,7 +349,7 @@ class DeepCluster:
 
     def fit(self,
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on
-        callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`
+        callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
         resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop
     )->'DeepCluster':
@@ -391,8 +391,9 @@ class DeepCluster:
                     if self.knn_every and images.labels is not None and (e + 1) % self.knn_every == 0:
                         t = time.perf_counter(); H = self._features(mine, world); rec['knn'] = _own_knn(world.gather(H), images.labels); rec['seconds_knn'] = time.perf_counter() - t
                     self.history_.append(rec)
-                    for cb in callbacks: cb(self, rec, self.history_)
+                    stop = _call(callbacks, self, rec, self.history_, world)
                 _put_down(path, world, lambda: self._save(path, images, opts))
+                if stop: break
         return self
 
     def _save(self, path, images, opts):

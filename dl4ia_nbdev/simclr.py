@@ -15,7 +15,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn, embed, feature_std, rankme
 from .nearest import _whole
 from .processes import World
-from .train import Progress, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -274,7 +274,7 @@ class SimCLR:
 
     def fit(self,
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on. A set with a method pairs(rows, seed) makes its own pairs, which the views, if given, change further
-        callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`
+        callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
         resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop
     )->'SimCLR':
@@ -312,8 +312,9 @@ class SimCLR:
                     rec = rec | dict(epoch=e, lr=self.lr_*max(_rate(i, self.epochs*steps, self.warmup) for i in range(e*steps, (e + 1)*steps))) | (dict(collapsed=math.log(2*N - 1), information=math.log(N) - rec['loss']) if self.loss is None else {})
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)
                     bar.update(note=f"loss {rec['loss']:.2f}"); self.history_.append(rec)
-                    for cb in callbacks: cb(self, rec, self.history_)
+                    stop = _call(callbacks, self, rec, self.history_, world)
                 _put_down(path, world, lambda: save_run(path, both, opt, **_fingerprint(self.settings(), images), history=self.history_))
+                if stop: break
         return self
 
     def _fitted(self):

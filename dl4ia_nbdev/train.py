@@ -135,7 +135,15 @@ class Progress:
 
 # %% ../nbs/00b_train.ipynb #8b4e3e2a
 class StopTraining(Exception):
-    "Raise it in a callback to end `fit` after the current epoch; the history so far is returned"
+    "Raise it in a callback to end `fit`, `SimCLR.fit` or `DeepCluster.fit` after the current epoch, which counts"
+
+def _call(callbacks, run, rec, history, world=None):
+    "Call them after an epoch; True where one of them, in any process of `world`, wants to stop"
+    stop = False
+    try:
+        for cb in callbacks: cb(run, rec, history)
+    except StopTraining: stop = True
+    return stop if world is None or world.size == 1 else any(n for n, in world.counts(int(stop)))
 
 def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
 
@@ -213,9 +221,7 @@ def fit(
             if sums and world.size > 1: rec |= dict(zip(sums, (world.sum(torch.tensor([rec[k] for k in sums], dtype=torch.float64))/world.size).tolist()))
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
-            try:
-                for cb in callbacks: cb(model, rec, history)
-            except StopTraining: break
+            if _call(callbacks, model, rec, history, world): break
     return history
 
 # %% ../nbs/00b_train.ipynb #81b9eb96

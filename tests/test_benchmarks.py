@@ -93,3 +93,17 @@ def test_studies(tmp_path):
     assert len(run(1, 'two.jsonl', '--save', tmp_path)) == 6                                # nothing new
     stored = json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))
     assert len(stored['rows']) == 6 and stored['settings']['questions']['head'] and all(0 < r['knn'] < 100 for r in stored['rows'])
+
+
+def test_gpu(tmp_path):
+    "What is for a GPU runs small on a CPU: K-means has no wrong label, and a run in pieces is the run without a stop"
+    def run(*args):
+        p = run_in(root, sys.executable, 'benchmarks/gpu.py', *args, '--quick', '--device', 'cpu', '--json', tmp_path/'out.jsonl', timeout=120); assert p.returncode == 0, p.stdout[-3000:]
+        return p.stdout
+    run('kmeans')
+    if os.environ.get('DL4IA_DATA'):
+        own = 'simclr', '--epochs', '2', '--set', '{"batch_size": 64}'
+        assert '1 of 2 epochs' in run(*own, '--run', str(tmp_path/'run.pt'), '--piece', '.001'); run(*own, '--run', str(tmp_path/'run.pt'), '--piece', '.001'); run(*own)
+    km, *runs = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
+    assert km['wrong_of_1000'] == 0 and 0 < km['iterations'] <= 20 and km['seconds'] > 0
+    if runs: assert len(runs) == 2 and all(runs[0][k] == runs[1][k] for k in ('loss', 'knn', 'knn200', 'linear', 'settings'))
