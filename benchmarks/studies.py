@@ -54,7 +54,7 @@ def plan(study):
     if study == 'batch': return [r for b in (32, 64, 256, 512) for r in two(batch_size=b, lr=4e-3*(b/128)**.5)]
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
     if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
-    if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), dict(method='untrained', seed=s))]
+    if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
 
 def measures(h, y, ht, yt, name=''):
@@ -122,7 +122,7 @@ def sheet(r, quick):
     "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution"
     tr, te = (dataset('imagenette', s, n=60 if quick else None) for s in ('train', 'test')); te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
     if r['method'] == 'raw pixels': return dict(seconds=0., layers=dict(pixels=measures(*(o for s in (tr, te) for o in (F.interpolate(s.images.float()/255, (32, 32), mode='area').flatten(1), s.labels)))))
-    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r['method'] == 'deepcluster', hidden=1024); t = time.perf_counter(); kw = dict(random_state=r['seed'], progress=False, epochs=epochs)
+    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024); t = time.perf_counter(); kw = dict(random_state=r['seed'], progress=False, epochs=epochs)
     if r['method'] == 'supervised': supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False)
     if r['method'] == 'simclr': SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr)
     if r['method'] == 'deepcluster': DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw).fit(tr)
