@@ -8,6 +8,7 @@ __all__ = ['PCAWhiten', 'pca_whiten', 'uniform_sample', 'crop_flip', 'centroid_h
 
 # %% ../nbs/03_deepcluster.ipynb #c1628492
 import math, time, warnings
+from types import SimpleNamespace
 from typing import Any
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
-from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn
+from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn
 from .kmeans import KMeans, update
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -365,6 +366,7 @@ class DeepCluster:
         path = _checkpoint(checkpoint, resume)
         device = _device(self.encoder); world = World(device); mine = images[world.part(n)] if world.size > 1 else images
         if n < 2*world.size: raise ValueError(f"images must be at least two a process ({2*world.size}), got {n}")
+        _check_stem(self.encoder, images); self.norm_ = SimpleNamespace(mean=images.mean, std=images.std)
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         with fork_seed(seed(0)), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
@@ -396,15 +398,17 @@ class DeepCluster:
                 if stop: break
         return self
 
+    def _fingerprint(self, images): return _fingerprint(self.settings() | dict(augment=_said(self.augment)), images)
+
     def _save(self, path, images, opts):
         km = self.kmeans_
-        save_run(path, nn.ModuleDict(dict(encoder=self.encoder, head=self.head_)), opts, **_fingerprint(self.settings(), images), labels=self.labels_, history=self.history_,
+        save_run(path, nn.ModuleDict(dict(encoder=self.encoder, head=self.head_)), opts, **self._fingerprint(images), labels=self.labels_, history=self.history_,
                  pca=dict(mean=self.pca_.mean_, components=self.pca_.components_, explained=self.pca_.explained_), centroids=torch.as_tensor(km.cluster_centers_))
 
     def _load(self, path, images, opts):
         "Take up a run where it stopped; the epoch to go on with"
         both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-        got = _resume(path, both, opts, _fingerprint(self.settings(), images))
+        got = _resume(path, both, opts, self._fingerprint(images))
         self.labels_, self.history_ = got['labels'], got['history']
         self.pca_ = PCAWhiten(self.pca_dim, whiten=self.whiten, l2=self.l2)
         self.pca_.mean_, self.pca_.components_, self.pca_.explained_ = (o.to(self.head_.weight.device) if isinstance(o, Tensor) else o for o in (got['pca'][k] for k in ('mean', 'components', 'explained')))
@@ -417,8 +421,8 @@ class DeepCluster:
     def transform(self,
         images:ImageSet, # Images
     )->Tensor:           # (N, D) float32
-        "Features of images, in evaluation mode; raises `ValueError` for features that are not finite"
-        return embed(self.encoder, images, precision=self.precision, batch_size=max(256, self.batch_size))
+        "Features of images, normalised as in training, in evaluation mode; raises `ValueError` for features that are not finite"
+        return embed(self.encoder, _normalised_as(images, self), precision=self.precision, batch_size=max(256, self.batch_size))
     def predict(self,
         images:ImageSet, # Images
     )->Tensor:           # (N,) int64

@@ -30,6 +30,19 @@ def _check_encoder(encoder):
 def _check_trainable(encoder):
     if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
 
+def _check_stem(encoder, images):
+    "Warn where a ResNet made for 224 pixels gets small images: it halves them twice before its first block"
+    from torchvision.models import ResNet
+    side = min(images.shape[2:])
+    if side < 96 and any(isinstance(m, ResNet) and m.conv1.stride[0] > 1 and not isinstance(m.maxpool, nn.Identity) for m in encoder.modules()):
+        warnings.warn(f"encoder: its first layers are made for large images and leave a quarter of {side} pixels; resnet(18, size={side}) has the stem for small ones, and learns far better from them", stacklevel=3)
+
+def _normalised_as(images, run):
+    "`images` as a set, normalised as in the training of `run`, where there was one"
+    norm = getattr(run, 'norm_', None)
+    if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images, **({} if norm is None else vars(norm)))
+    return images if norm is None or torch.equal(images.mean, norm.mean) and torch.equal(images.std, norm.std) else images.with_normalization(norm)
+
 def _labels(images, name, why='judged')->Tensor:
     if images.labels is None: raise ValueError(f"{name} must have labels to be {why} by")
     return images.labels

@@ -6,16 +6,17 @@
 __all__ = ['nt_xent', 'projection_head', 'attraction', 'LARS', 'SimCLR']
 
 # %% ../nbs/05_simclr.ipynb #b689bdc0
-import math, time
+import math, time, warnings
+from types import SimpleNamespace
 from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
-from .evaluate import _channels_last, _check_encoder, _check_trainable, _own_knn, embed, feature_std, rankme
+from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
 from .nearest import _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -24,9 +25,11 @@ _keep = 1 << 22   # entries of the matrix that stay in memory between the two pa
 def _unit(z):
     "Rows of length 1, and one over their lengths, in float32 (float64 for float64); 0 for rows of zeros, which stay zeros"
     z = z if z.dtype == torch.float64 else z.float()
-    n = torch.linalg.vector_norm(z, dim=1, keepdim=True)
-    inv = torch.where(n > torch.finfo(z.dtype).tiny, 1/n, 0.)
-    return z*inv, inv
+    tiny = torch.finfo(z.dtype).tiny; n = torch.linalg.vector_norm(z, dim=1, keepdim=True); lo,hi = (float(o) for o in n.aminmax())
+    if lo > tiny**.45 and hi < tiny**-.45: inv = 1/n; return z*inv, inv
+    top = z.abs().amax(1, keepdim=True); y = z/top.clamp_min(tiny)                # squares would leave the range of floats: lengths by way of the largest entry
+    length = torch.linalg.vector_norm(y, dim=1, keepdim=True); inv = torch.where(top > tiny, 1/length/top, 0.)
+    return torch.where(top > tiny, y/length, 0.), inv
 
 def _others(z):
     "(the processes, how many rows each of them has)"
@@ -44,7 +47,8 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     v = u/math.sqrt(tau); w = v if square else every/math.sqrt(tau); m = len(every)
     tiles = [(slice(i, min(i + tile, n)), slice(j, min(j + tile, m))) for i in range(0, n, tile) for j in range(i if square else 0, m, tile)]
     kept = {} if sum((a.stop - a.start)*(b.stop - b.start) for a,b in tiles) <= _keep else None
-    room = None if kept is not None else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device)
+    room,spare = (None if kept is not None or k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
+    def exps(S, shift): return torch.sub(S, shift, out=None if spare is None else spare[:S.numel()].view(S.shape)).exp_()
     def similarities(a, b):
         h,k = a.stop - a.start, b.stop - b.start
         S = torch.mm(v[a], w[b].T) if room is None else torch.mm(v[a], w[b].T, out=room[:h*k].view(h, k))
@@ -58,8 +62,8 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
             S.exp_(); total[a] += S.sum(1)
             if mirror: total[b] += S.sum(0)
         else:
-            total[a] = torch.logaddexp(total[a], S.logsumexp(1))
-            if mirror: total[b] = torch.logaddexp(total[b], S.logsumexp(0))
+            for rows_of,dim in ((a, 1), (b, 0))[:1 + mirror]:
+                top = S.amax(dim, keepdim=True).clamp_min(-2/tau); total[rows_of] = torch.logaddexp(total[rows_of], exps(S, top).sum(dim).log_().add_(top.squeeze(dim)))
         if kept is not None and grad: kept[a.start, b.start] = S
     lse = total.log() if safe else total
     loss = lse.sum() - partners
@@ -70,7 +74,7 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     for a,b in tiles:
         S = kept[a.start, b.start] if kept is not None else similarities(a, b)
         if safe: S = (S if kept is not None else S.exp_()).mul_(mine[a, None] + theirs[b])
-        else: S = torch.exp(S - mine[a, None]).add_(torch.exp(S - theirs[b]))
+        else: one = exps(S, mine[a, None]); S = S.sub_(theirs[b]).exp_().add_(one)
         if g is None: g = torch.mm(S, every); break
         g[a].addmm_(S, every[b])
         if square and a.start != b.start: g[b].addmm_(S.T, every[a])
@@ -88,8 +92,8 @@ class _NTXent(torch.autograd.Function):
         ctx.g, ctx.kinds = g, (z1.dtype, z2.dtype)
         return loss/(len(u) if rows is None else sum(rows))
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, d):
+        if torch.is_grad_enabled(): raise RuntimeError("nt_xent can be differentiated once: its gradient is formed with the loss and knows nothing of z, so create_graph=True would silently lose a term")
         a,b = (d*ctx.g).chunk(2)
         return a.to(ctx.kinds[0]), b.to(ctx.kinds[1]), None, None, None, None
 
@@ -103,7 +107,7 @@ def nt_xent(
     """NT-Xent, the mean over all 2N views of −log softmax at the partner (Chen et al. 2020, eq. 1), in memory linear in N.
 
     Computed in float32 under any autocast. The loss lies near log(2N − 1) when all views are alike. A vector of zeros is similar to nothing and gets no gradient. With `gather` each process gives its own N pairs, gets the loss of all of them together, and a gradient that, averaged over
-    the processes by their numbers of pairs (`fit` does so; DistributedDataParallel, for equal numbers), is that of one process with the whole batch. Can be differentiated once.
+    the processes by their numbers of pairs (`fit` does so; DistributedDataParallel, for equal numbers), is that of one process with the whole batch. Can be differentiated once; `create_graph=True` raises `RuntimeError`.
 
     Raises `TypeError` for what is no floating tensor; `ValueError` for shapes that differ, fewer than two pairs, a temperature below 0.005 and values that are not finite."""
     for name,z in (('z1', z1), ('z2', z2)):
@@ -199,11 +203,11 @@ class SimCLR:
         encoder:nn.Module,            # Any module from (N, C, H, W) floats to (N, D) features; trained in place
         projection_head=2,            # Layers of g, or a module from (N, D) to (N, d); 0: none, the loss sees h
         temperature:float=.5,         # τ
-        views=None,                   # `Views`, `Augment`, or None: SimCLR's for CIFAR below 96 pixels, for ImageNet from there; normalised as the images are where they do not normalise themselves
+        views=None,                   # `Views`, `Augment`, or None: SimCLR's for CIFAR below 96 pixels, for ImageNet from there; normalised as the images are where they do not normalise themselves; `transform` and `project` normalise in the same way
         epochs:int=100,               # Walks through the images
         batch_size:int=256,           # Images a step, over all processes; each gives two views
         optimizer:str='lars',         # 'lars', 'sgd' or 'adamw'
-        lr:float|None=None,           # Highest learning rate; None: 0.075 √batch_size for LARS (App. B.1), 0.05 √(batch_size/256) for SGD, 0.001 √(batch_size/256) for AdamW
+        lr:float|None=None,           # Highest learning rate; None: 0.075 √N for LARS (App. B.1), 0.05 √(N/256) for SGD, 0.001 √(N/256) for AdamW, with N the batch size or, of fewer images, their number
         momentum:float=.9,            # Of LARS and SGD
         weight_decay:float=1e-6,      # Not of biases and batch norm
         warmup:float=.1,              # Share of the steps in which the learning rate rises; a cosine to 0 follows
@@ -245,17 +249,19 @@ class SimCLR:
 
     def _views_of(self, images):
         "The views, normalised"
-        v, size = self.views, min(images.shape[2:])
+        v, size, hue = self.views, min(images.shape[2:]), None if images.shape[1] in (1, 3) else 0.
         if v is None and hasattr(images, 'pairs'): v = Augment()                  # its pairs differ already
-        if v is None: v = simclr_cifar(tuple(images.shape[2:])) if size < 96 else simclr_imagenet(tuple(images.shape[2:]))
+        if v is None: v = (simclr_cifar if size < 96 else simclr_imagenet)(tuple(images.shape[2:]), hue=hue)
         if isinstance(v, Augment): v = Views(v)
-        done = [any(isinstance(o, Normalize) for o in a.ops) for a in (v.first, v.second) if a is not None]
-        return v if all(done) else Views(v.first, v.second, normalize=images)
+        each = [a for a in (v.first, v.second) if a is not None]; given = [o for a in each for o in a.ops if isinstance(o, Normalize)]; norm = given[0] if given else Normalize(images)
+        if any((o.mean, o.std) != (norm.mean, norm.std) for o in given): raise ValueError(f"views must normalise both views alike, or one encoder sees two kinds of images, got {given}")
+        self.norm_ = SimpleNamespace(**{k: torch.tensor(o).expand(images.shape[1]) for k,o in (('mean', norm.mean), ('std', norm.std))})
+        return Views(*(a if any(isinstance(o, Normalize) for o in a.ops) else Augment(*a.ops, norm) for a in each))
 
-    def _optimizer(self, net):
+    def _optimizer(self, net, N):
         many,one = [p for p in net.parameters() if p.requires_grad and p.ndim > 1], [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [dict(params=many, weight_decay=self.weight_decay), dict(params=one, weight_decay=0.)]
-        lr = self.lr or _RATES[self.optimizer]*math.sqrt(self.batch_size/256); self.lr_ = lr
+        lr = self.lr or _RATES[self.optimizer]*math.sqrt(N/256); self.lr_ = lr
         if self.optimizer == 'adamw': return torch.optim.AdamW(groups, lr)
         return (LARS if self.optimizer == 'lars' else torch.optim.SGD)(groups, lr, momentum=self.momentum)
 
@@ -276,15 +282,15 @@ class SimCLR:
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on. A set with a method pairs(rows, seed) makes its own pairs, which the views, if given, change further
         callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
-        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop
+        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop; with other `epochs` the learning rate takes up their schedule, and a warning says so
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole. Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images and when a checkpoint does not fit these settings or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
-        path = _checkpoint(checkpoint, resume)
+        path = _checkpoint(checkpoint, resume); _check_stem(self.encoder, images)
         device, views, N = _device(self.encoder), self._views_of(images), min(self.batch_size, n); world = World(device)
         if N < world.size: raise ValueError(f"batch_size must be at least the number of processes ({world.size}), got {N}{'' if N == self.batch_size else ' images'}")
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
@@ -295,8 +301,12 @@ class SimCLR:
             self.encoder.to(memory_format=torch.channels_last)
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
-            net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            def load(): self.history_ = _resume(path, both, opt, _fingerprint(self.settings(), images))['history']; return len(self.history_)
+            net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
+            mine = _fingerprint(self.settings() | dict(views=_said(views), loss=_said(self.loss), head=_said(self.head_)), images)
+            def load():
+                got = _resume(path, both, opt, mine); self.history_ = got['history']
+                if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)
+                return len(self.history_)
             if start := _take_up(path, world, load): bar.update(start)
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
@@ -311,9 +321,9 @@ class SimCLR:
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]
                     rec = rec | dict(epoch=e, lr=self.lr_*max(_rate(i, self.epochs*steps, self.warmup) for i in range(e*steps, (e + 1)*steps))) | (dict(collapsed=math.log(2*N - 1), information=math.log(N) - rec['loss']) if self.loss is None else {})
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)
-                    bar.update(note=f"loss {rec['loss']:.2f}"); self.history_.append(rec)
+                    bar.update(note=f"loss {rec['loss']:.2f}" + (f" (collapsed {rec['collapsed']:.2f}, information ≥ {max(0., rec['information']):.2f} nats)" if 'collapsed' in rec else '')); self.history_.append(rec)
                     stop = _call(callbacks, self, rec, self.history_, world)
-                _put_down(path, world, lambda: save_run(path, both, opt, **_fingerprint(self.settings(), images), history=self.history_))
+                _put_down(path, world, lambda: save_run(path, both, opt, **mine, history=self.history_))
                 if stop: break
         return self
 
@@ -322,12 +332,12 @@ class SimCLR:
     def transform(self,
         images:ImageSet, # Images
     )->Tensor:           # (N, D) float32
-        "h: features of images, in evaluation mode; raises `ValueError` for features that are not finite"
-        return embed(self.encoder, images, precision=self.precision)
+        "h: features of images, normalised as in training, in evaluation mode; raises `ValueError` for features that are not finite"
+        return embed(self.encoder, _normalised_as(images, self), precision=self.precision)
     def _project(self, h):
         with keep_modes(self.head_), torch.no_grad(): self.head_.eval(); return self.head_(h.to(_device(self.head_))).float().cpu()
     def project(self,
         images:ImageSet, # Images
     )->Tensor:           # (N, d) float32
-        "z: projections of images, in evaluation mode; raises `RuntimeError` before `fit`"
+        "z: projections of images, normalised as in training, in evaluation mode; raises `RuntimeError` before `fit`"
         self._fitted(); return self._project(self.transform(images))

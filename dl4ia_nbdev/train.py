@@ -7,7 +7,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
            'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import hashlib, math, os, pickle, random, shutil, sys, time, warnings
+import hashlib, math, os, pickle, random, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -355,6 +355,10 @@ def _put_down(path, world, save):
     if world.main: save()
     world.wait()
 
+def _said(o):
+    "What something says of itself, without its place in memory"
+    return re.sub(r' at 0x[0-9a-fA-F]+', '', repr(o))
+
 def _fingerprint(settings, images):
-    "What two runs must share to be one: settings, number of images, and the mean of a few of them"
-    return dict(settings=settings, n=len(images), sample=float(images.images[:: max(1, len(images)//64)].double().mean()))
+    "What two runs must share to be one: settings, number of images, and a digest of some of them, in their order, and of their normalisation"
+    return dict(settings=settings, n=len(images), sample=_stamp([images.images[:: max(1, len(images)//64)], images.mean, images.std]))

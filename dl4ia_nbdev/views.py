@@ -182,7 +182,7 @@ def _unit(x, dtype):
 
 def _resample(src, rows, box, flip, size, dtype):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]"
-    shrinks = bool((box[:, 2] > size[0]).any() or (box[:, 3] > size[1]).any())
+    shrinks = src.shape[2] > size[0] or src.shape[3] > size[1]             # of the images, not of the boxes: a view shall not depend on its neighbours
     if src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and shrinks: return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
     box,flip = box.to(src.device), flip.to(src.device)
     return (_by_matrices if shrinks else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
@@ -230,9 +230,10 @@ class ColorJitter(Operator):
     def strength(cls,
         s:float=1.,     # Strength
         p:float=.8,     # Probability that anything is changed
+        hue=None,       # Largest shift of the hue in turns; None: 0.2 s; 0 for images of two channels, or more than three
     )->'ColorJitter':
         "SimCLR's distortion of strength s: 0.8 s of brightness, contrast and saturation, 0.2 s of hue (Chen et al. 2020, App. A); raises `ValueError` for a strength below 0 or above 2.5, and for what is no probability"
-        return cls(.8*s, .8*s, .8*s, .2*s, p=p)
+        return cls(.8*s, .8*s, .8*s, .2*s if hue is None else hue, p=p)
     def draw(self, n, shape, generator=None):
         "`applied`, the three factors, `hue` in turns, and the `order` (n, 4): 0 brightness, 1 contrast, 2 saturation, 3 hue"
         d = super().draw(n, shape, generator) | {k: _uniform(n, *getattr(self, k), generator) for k in ('brightness', 'contrast', 'saturation', 'hue')}
@@ -357,14 +358,16 @@ class GaussianBlur(Operator):
 
 # %% ../nbs/04a_views.ipynb #40a35e90
 class Augment:
-    "Operators one after the other: a batch of images in, one random view of each out. Any function of a batch of floats may stand among them"
+    "Operators one after the other: a batch of images in, one random view of each out. Any function of a batch of floats that treats every image by itself may stand among them; on the CPU it gets the batch in portions"
     def __init__(self,
         *ops:Operator|Callable[[Tensor], Tensor], # Operators, in order; a crop first, if there is one, then a flip, share one resampling
     ):
-        "Raises `TypeError` for what is no operator and no function, `ValueError` for a crop that is not first"
+        "Raises `TypeError` for what is no operator and no function, `ValueError` for a crop that is not first and for a `Normalize` that is not last"
         for o in ops:
             if not isinstance(o, Operator) and not callable(o): raise TypeError(f"ops must be operators or functions of a batch, got {o!r}")
         if any(isinstance(o, RandomResizedCrop) for o in ops[1:]): raise ValueError("ops: a crop must be the first operator")
+        after = next((i for i,o in enumerate(ops) if isinstance(o, Normalize)), len(ops))
+        if late := [o for o in ops[after + 1:] if isinstance(o, Operator)]: raise ValueError(f"ops: Normalize must be the last operator (all others work on [0, 1] and cut what lies outside), got {late[0]!r} after it")
         self.ops = ops
         names = [getattr(o, 'name', getattr(o, '__name__', 'function')) for o in ops]
         self._names = [k if names.count(k) == 1 else f'{k}_{names[:i].count(k) + 1}' for i,k in enumerate(names)]
@@ -410,7 +413,9 @@ class Augment:
         ops = self._named(False); crop = ops.pop(0)[0] if ops and isinstance(ops[0][1], RandomResizedCrop) else None
         flip = ops.pop(0)[0] if crop and ops and isinstance(ops[0][1], RandomHorizontalFlip) else None
         size = self.ops[0].size if crop else tuple(src.shape[2:])
-        key = next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n) if key is None else key.argsort(stable=True)
+        if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > torch.tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
+        mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
+        key = None if mixed else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n) if key is None else key.argsort(stable=True)
         step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*size[0]*size[1])); out = None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
@@ -429,11 +434,12 @@ class Views:
         second:Augment|None=None, # How the second is made, if otherwise
         normalize=None,           # None, an `ImageSet` or (mean, std): normalise both at the end
     ):
-        "Raises `TypeError` for what is no `Augment`"
+        "Raises `TypeError` for what is no `Augment`, `ValueError` for a `normalize` beside views that normalise already"
         self.first, self.second = (o if not isinstance(o, Operator) else Augment(o) for o in (first, second))
         for k,o in (('first', self.first), ('second', self.second)):
             if not isinstance(o, Augment) and (k == 'first' or o is not None): raise TypeError(f"{k} must be an Augment, got {type(o).__name__}")
         if normalize is not None:
+            if any(isinstance(o, Normalize) for a in (self.first, self.second) if a is not None for o in a.ops): raise ValueError(f"normalize must be None where the views normalise already, got {normalize!r}")
             nz = Normalize(normalize) if isinstance(normalize, ImageSet) else Normalize(*normalize)
             self.first, self.second = (None if o is None else Augment(*o.ops, nz) for o in (self.first, self.second))
     def __repr__(self): return f"Views({self.first!r}{'' if self.second is None else f', {self.second!r}'})"
@@ -457,26 +463,29 @@ class Views:
         return (*v.chunk(2), ps) if return_params else tuple(v.chunk(2))
 
 def describe(
-    params:dict[str, dict[str, Tensor]], # As `Augment` or `Views` returned them
+    params:dict[str, dict[str, Tensor]], # As `Augment` returned them, or one of the two that `Views` returned
     i:int,                               # Which image
 )->str:                                  # Empty where nothing was done
-    "What was done to image `i`, in a few words"
+    "What was done to image `i`, in a few words; raises `TypeError` for the parameters of two views at once"
+    if not isinstance(params, dict): raise TypeError(f"params must be those of one view, a dict, got {type(params).__name__}; Views returns those of the first and of the second view")
     return ', '.join(w for k,p in params.items() if p and (w := _operators.get(re.sub(r'_\d+$', '', k), Operator).describe(p, i)))
 
 # %% ../nbs/04a_views.ipynb #b02c4c04
 def simclr_imagenet(
     size:int=224,   # Side of the views
     s:float=1.,     # Strength of the colour distortion
+    hue=None,       # As in `ColorJitter.strength`
 )->Augment:
     "SimCLR's views for ImageNet: crops of 8 to 100 % of the area, mirrored, colours distorted in four of five, grey in one of five, blurred in one of two (Chen et al. 2020, App. A); raises `ValueError` for a size or a strength that is none"
-    return Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(s), RandomGrayscale(), GaussianBlur())
+    return Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(s, hue=hue), RandomGrayscale(), GaussianBlur())
 
 def simclr_cifar(
     size:int=32,    # Side of the views
     s:float=.5,     # Strength of the colour distortion
+    hue=None,       # As in `ColorJitter.strength`
 )->Augment:
     "SimCLR's views for CIFAR-10: half the colour distortion and no blur (Chen et al. 2020, App. B.9); raises `ValueError` for a size or a strength that is none"
-    return Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(s), RandomGrayscale())
+    return Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(s, hue=hue), RandomGrayscale())
 
 def exercise_sheet(
     crop:int=128,   # Side of the square that is cut
