@@ -72,7 +72,7 @@ def update(
     labels,w = _labels(labels, len(X), k, X.device), _weights(sample_weight, len(X), X.device)
     sums = X.new_zeros(k, X.shape[1], dtype=torch.float64); _add(sums, X, labels, w)
     sizes = _sizes(labels, w, k)
-    return leave(sums/sizes[:,None]), leave(sizes)
+    return leave(sums/sizes[:,None]), leave(sizes, wide=True)
 
 # %% ../nbs/01_kmeans.ipynb #f4e4f900
 def _generator(random_state):
@@ -119,7 +119,7 @@ def _plus_plus(X, k, g, n_trials, w=None):
     "Numbers of the `k` rows that greedy k-means++ draws from `X`, which lies around the origin"
     n, t = len(X), n_trials
     x2 = torch.cat([torch.linalg.vecdot(x, x) for x in X.split(max(64, 2**18//X.shape[1]))])
-    if w is not None: w = w.to(X.dtype)
+    if w is not None: w = (w/w.max()).to(X.dtype)                           # (only ratios count)
     first = _draw(torch.ones(n) if w is None else w, torch.rand(1, generator=g, dtype=torch.float64))
     D = _sq_to(X, x2, first)[0]                                             # (n,): squared distance to the nearest centre so far
     chosen, size, pool, buf = [int(first)], t, [], torch.empty(t, n, dtype=X.dtype, device=X.device)
@@ -219,7 +219,7 @@ def _moves(rows_of, d, labels, sizes, empty, g):
                 if 0 < len(half) < len(mine): take = half; break
             if take is None: continue
         else:
-            alone = torch.tensor([s < 2 for s in sizes], device=labels.device)[labels]      # a cluster of one keeps its point
+            alone = torch.tensor([s < 2 for s in sizes], device=labels.device)[labels] | (labels < 0)      # a cluster of one keeps its point; a label below 0 is no candidate
             if empty == 'farthest':
                 if dist is None: dist = d().clone()
                 i = int(torch.where(alone, -1., dist).argmax()); dist[i] = -1.
@@ -318,7 +318,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         elif isinstance(self.init, str): return None
         else: C = self.init
         C = _enter(C, 'init')[0]
-        if C.shape != (k,pts.d): raise ValueError(f"init must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
+        if C.shape != (k,pts.d) and not (self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"init must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
         return pts.inward(C)
 
     def _start(self, pts, g, w):
@@ -349,7 +349,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             if fresh and self._world is not None: sums = self._world.sum(sums)
             if fresh: changed = n if old is None else int((labels != old).sum())
             else:     changed = self._carry(pts, sums, old, labels, w)     # few points moved
-            count = _sizes(labels, None, k)
+            count = _sizes(labels, None, k) if w is None else _sizes(labels[w > 0], None, k)              # points without weight do not count
             size = count.double() if w is None else _sizes(labels, w, k)
             J = self._from_sums(pts, C, sums, size, spread)
             if J < 1e-6*spread: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
@@ -358,7 +358,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             S,W,live = sums,size,None
             if n_empty and self.empty in _policies[:3]:
                 S,W = sums.clone(),size.clone()
-                for take,j in _moves(pts.rows, lambda: pts.sq_dists(C, labels)*(1 if w is None else w > 0), labels, count, self.empty, g):
+                for take,j in _moves(pts.rows, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
                     x,wa = pts.rows(take), None if w is None else w[take]
                     one = torch.full_like(take, j)
                     _add(S, x, one, wa); _add(S, x, labels[take], wa, -1)
@@ -369,14 +369,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 l = new.norm(dim=1, keepdim=True)
                 new = torch.where(l > 1e-12, new/l.clamp_min(1e-12), C)    # directions that cancel out leave none: the old centre stays
             shift = float((new - C).pow(2).sum())
-            hist.append(dict(iteration=i, inertia=max(J, 0.)/pts.scale**2, shift=shift**.5/pts.scale, changed=changed, n_empty=n_empty, n_close=close, seconds=0.))
+            hist.append(dict(iteration=i, inertia=pts.back(max(J, 0.)), shift=shift**.5/pts.out, changed=changed, n_empty=n_empty, n_close=close, seconds=0.))
             C = new
             if live is not None:
                 to = live.cumsum(0) - 1
-                C,sums,k,labels,shift = C[live], sums[live], int(live.sum()), to[labels], math.inf
+                lost = bool((~live[labels]).any())                         # points without weight may lie in a cluster that goes: their labels are found anew
+                C,sums,k,labels,shift = C[live], sums[live], int(live.sum()), None if lost else to[labels], math.inf
             hist[-1]['seconds'] = time.perf_counter() - t
             if changed == 0 and n_empty == 0 or shift <= tol: break
-        return C, labels, sums, hist, trace
+        return C, labels, None if labels is None else sums, hist, trace
 
     @staticmethod
     def _carry(pts, sums, old, new, w):
@@ -417,24 +418,24 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         _,C,labels,sums,self.history_,trace = best
         self._finish(pts, C, labels, w, None if pts.stream else sums, spread)
         self.n_iter_ = len(self.history_)
-        if self.trace: self.trace_ = [dict(centers=pts.leave(c/pts.scale), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
+        if self.trace: self.trace_ = [dict(centers=pts.leave(c/pts.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
-        found = len(np.unique(self.labels_.cpu() if isinstance(self.labels_, Tensor) else self.labels_))
+        held = torch.as_tensor(self.labels_).cpu(); found = len((held if w is None else held[w.cpu() > 0]).unique())
         if found < k and self.empty != 'drop': warnings.warn(f"{k - found} of {k} clusters hold no point" + ('' if self.empty == 'keep' else ": X may have fewer distinct rows than n_clusters"), ConvergenceWarning, stacklevel=2)
         return self
 
     def _finish(self, pts, C, labels, w, sums=None, spread=0.):
         "Centres as they leave, and the labels and inertia that these give: predict sees the same"
-        self.cluster_centers_ = pts.leave(C/pts.scale)
+        self.cluster_centers_ = pts.leave(C/pts.out)
         C = pts.inward(_enter(self.cluster_centers_)[0])
         pts.choose(len(C), 'none' if pts.screen == 'none' else self.screen)
         old, J = labels, 0.
         labels = pts.assign(C, old)[0]
-        if sums is not None:                                               # sums of the old labels are at hand
+        if sums is not None and old is not None:                                               # sums of the old labels are at hand
             self._carry(pts, sums, old, labels, w)
             J = self._from_sums(pts, C, sums, _sizes(labels, w, len(C)).double(), spread)
         if J <= 1e-6*spread: J = self._inertia(pts, C, labels, w)
-        self.labels_,self.inertia_ = pts.leave(labels), J/pts.scale**2
+        self.labels_,self.inertia_ = pts.leave(labels), pts.back(J)
 
     @staticmethod
     def _from_sums(pts, C, sums, size, spread):
@@ -480,12 +481,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     @torch.no_grad()
     def transform(self,
         X,  # Points, m×d
-    ):      # Euclidean distances, m×k (spherical: between points and centres of unit length)
+    ):      # Euclidean distances, m×k, at least float32 (spherical: between points and centres of unit length)
         "Distance of every point to every centre; raises what `predict` raises"
         pts,C = self._seen(X)
         mu = 0. if pts.mu is None else pts.mu.double()
         c = (C - mu).to(pts.dtype)
-        return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu), c)/pts.scale for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]))
+        return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu), c)/pts.out for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
 
     def fit_transform(self,
         X,                   # Points, n×d
@@ -503,7 +504,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     )->float:                # Minus the inertia of these points: larger is better
         "Minus the (weighted) sum of squared distances to the nearest centres; raises what `predict` raises, and `ValueError` for weights that do not fit"
         pts,C = self._seen(X)
-        return -self._inertia(pts, C, pts.assign(C)[0], _weights(sample_weight, pts.n, pts.device))/pts.scale**2
+        return -pts.back(self._inertia(pts, C, pts.assign(C)[0], _weights(sample_weight, pts.n, pts.device)))
 
 # %% ../nbs/01_kmeans.ipynb #d9d58beb
 class MiniBatchKMeans(KMeans):
@@ -557,12 +558,15 @@ class MiniBatchKMeans(KMeans):
         if self.spherical: C /= C.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return max(J, 0.), size
 
-    def _revive(self, C, N, dead, x, sq, labels, g, mu):
-        "Give clusters that have starved some points of this batch"
-        live = torch.bincount(labels, minlength=len(C))
+    def _revive(self, C, N, dead, x, sq, labels, w, g, mu):
+        "Give clusters that have starved some points of this batch, and take their weight from the clusters that had them"
+        here = labels if w is None else torch.where(w > 0, labels, -1)
+        live = torch.bincount(here[here >= 0], minlength=len(C))
         live[~dead & (live == 0)] = -1                                     # no point here, and not dead
         d = lambda: (sq - (2*(x.double() - mu)*(C[labels] - mu) - (C[labels] - mu)**2).sum(1))
-        for take,j in _moves(lambda at: x[at], d, labels, live, self.empty, g): C[j],N[j] = x[take].double().mean(0), len(take)
+        for take,j in _moves(lambda at: x[at], d, here, live, self.empty, g):
+            m = torch.ones(len(take), dtype=torch.float64, device=N.device) if w is None else w[take]
+            N.index_add_(0, labels[take], -m); C[j],N[j] = (m[:,None]*x[take].double()).sum(0)/m.sum(), m.sum()
 
     @torch.no_grad()
     def fit(self,
@@ -572,7 +576,7 @@ class MiniBatchKMeans(KMeans):
     )->'MiniBatchKMeans':   # self
         """Find the centres of `X` by mini-batches; labels and inertia are those of all points and the final centres.
 
-        `history_` has one record a pass; its inertia is summed over the batches while the centres move. Raises what `KMeans.fit` raises."""
+        `history_` has one record a pass; its inertia is summed over the batches while the centres move. A centre that `empty` revives begins anew, with the weight of the points that it gets. Raises what `KMeans.fit` raises."""
         self._check_settings()
         pts = self._points(X, reset=True)
         k = _check_k(self.n_clusters, pts.n, 'n_clusters')
@@ -592,12 +596,12 @@ class MiniBatchKMeans(KMeans):
                 J += j; seen += size; new[at] = l; self.n_steps_ += 1
             changed = pts.n if labels is None else int((labels != new).sum())
             labels, dead = new, (seen == 0)
-            if dead.any() and self.empty != 'keep': self._revive(C, N, dead, x, sq, l, g, mu)
+            if dead.any() and self.empty != 'keep': self._revive(C, N, dead, x, sq, l, wb, g, mu)
             shift = float((C - old).pow(2).sum())
-            self.history_.append(dict(iteration=epoch, inertia=J/pts.scale**2, shift=shift**.5/pts.scale, changed=changed, n_empty=int(dead.sum()), seconds=time.perf_counter() - t))
+            self.history_.append(dict(iteration=epoch, inertia=pts.back(J), shift=shift**.5/pts.out, changed=changed, n_empty=int(dead.sum()), seconds=time.perf_counter() - t))
             stale = 0 if J < best else stale + 1; best = min(best, J)
             if shift <= tol or self.max_no_improvement is not None and stale >= self.max_no_improvement: break
-        self._exact,self.counts_ = (C/pts.scale).cpu(), N.cpu().numpy()
+        self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
         self._finish(pts, C, labels, w)
         self.n_iter_ = len(self.history_)
         return self
@@ -610,7 +614,7 @@ class MiniBatchKMeans(KMeans):
     )->'MiniBatchKMeans':   # self
         """Move the centres by one batch: every centre becomes the mean of all points it has been given so far.
 
-        The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen. Raises what `fit` raises, and `TypeError` for several batches at once."""
+        The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen; centres that get no points stay where they are, whatever `empty` says. Raises what `fit` raises, and `TypeError` for several batches at once."""
         self._check_settings()
         first = not hasattr(self, '_exact')
         pts = self._points(X, reset=first)
@@ -620,12 +624,12 @@ class MiniBatchKMeans(KMeans):
         if first:
             _check_k(self.n_clusters, pts.n, 'n_clusters')
             C, N, self.n_steps_, self.n_iter_, self.history_ = self._begin(pts, g, w).clone(), torch.zeros(self.n_clusters, dtype=torch.float64, device=pts.device), 0, 0, []
-        else: C,N = self._exact.to(pts.device)*pts.scale, torch.from_numpy(self.counts_).to(pts.device)
+        else: C,N = self._exact.to(pts.device)*pts.out, torch.from_numpy(self.counts_).to(pts.device)
         t,old,mu = time.perf_counter(), C.clone(), 0. if pts.mu is None else pts.mu.double()
         labels = pts.choose(len(C), self.screen).assign(C)[0]
         J,size = self._step(C, N, next(pts.scaled(pts.n))[1], pts.sq, labels, w, mu)
         self.n_steps_ += 1; self.n_iter_ += 1
-        self.history_.append(dict(iteration=self.n_steps_ - 1, inertia=J/pts.scale**2, shift=float((C - old).pow(2).sum())**.5/pts.scale, changed=pts.n, n_empty=int((size == 0).sum()), seconds=time.perf_counter() - t))
-        self._exact,self.counts_ = (C/pts.scale).cpu(), N.cpu().numpy()
-        self.cluster_centers_, self.labels_, self.inertia_ = pts.leave(C/pts.scale), pts.leave(labels), J/pts.scale**2
+        self.history_.append(dict(iteration=self.n_steps_ - 1, inertia=pts.back(J), shift=float((C - old).pow(2).sum())**.5/pts.out, changed=pts.n, n_empty=int((size == 0).sum()), seconds=time.perf_counter() - t))
+        self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
+        self.cluster_centers_, self.labels_, self.inertia_ = pts.leave(C/pts.out), pts.leave(labels), pts.back(J)
         return self

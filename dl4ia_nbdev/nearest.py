@@ -43,8 +43,8 @@ def _tensor(X, name='X'):
     if X.shape[0] == 0: raise ValueError(f"{name} must hold at least one point of at least one feature, got 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required.")
     device = X.device
     if device.type not in ('cpu','cuda'): X = X.cpu()                      # devices without float64
-    def leave(t):
-        if t.is_floating_point(): t = t.to(dtype)
+    def leave(t, wide=False):                                               # `wide`: sums and squares, for which half precision is too narrow
+        if t.is_floating_point(): t = t.to(torch.float32 if wide and dtype.itemsize < 4 else dtype)
         return t.to(device) if isinstance(like, Tensor) else t.cpu().numpy()
     return X, torch.float64 if dtype == torch.float64 else torch.float32, leave
 
@@ -85,7 +85,12 @@ def _u(x):
 
 def _u_mm(x):
     "Unit roundoff of a matrix product of x, with the precision that torch is set to"
-    return 2**-53 if x.dtype == torch.float64 else dict(highest=2**-24, high=2**-11, medium=2**-8)[torch.get_float32_matmul_precision()]
+    return 2**-53 if x.dtype == torch.float64 else dict(highest=2**-24, high=2**-11, medium=2**-8)[_matmul_precision()]
+
+def _matmul_precision():
+    "What torch is set to; the least where it is set for each backend and has no single word for it"
+    try: return torch.get_float32_matmul_precision()
+    except RuntimeError: return 'medium'
 
 # %% ../nbs/01a_nearest.ipynb #2ddd3175
 class _Centres:
@@ -97,7 +102,9 @@ class _Centres:
         half = D.pow(2).sum(1)/2
         self.const = (half if centred or mu is None else half + D@mu).to(dtype)             # what belongs to x·c
         self.top,self.most = float(D.norm(dim=1).max())*(1 + 1e-6), float(self.const.abs().max())
-        if screen != 'none': _group(self, half, floor)
+        self.vast = not self.top < (1e15 if dtype == torch.float32 else 1e150)               # scores may leave the range of floats
+        if self.vast: self.screen = 'none'
+        if self.screen != 'none': _group(self, half, floor)
 
     def off_by(self, length, u):
         "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both"
@@ -162,12 +169,12 @@ def _plain(x, raw, length, c):
     best,labels = s.min(1)
     if len(c.C) == 1: return labels, 0
     e = c.off_by(length, _u_mm(x))                                         # no score is off by more
-    doubt = (s.scatter(1, labels[:,None], torch.inf).amin(1) - e <= best + e).nonzero()[:,0]
+    doubt = (~(s.scatter(1, labels[:,None], torch.inf).amin(1) - e > best + e)).nonzero()[:,0]              # (what is no number is in doubt)
     if len(doubt):
         slope,base = c.off_each(_u_mm(x))                                  # a closer look at these: each centre with its own error
         s = s.index_select(0, doubt)
         E = torch.addcmul(base, length[doubt, None], slope)
-        near = s - E <= (s + E).amin(1, keepdim=True)
+        near = ~(s - E > (s + E).amin(1, keepdim=True))
         open_ = near.sum(1) > 1
         doubt, near = doubt[open_], near[open_].nonzero()
         if len(doubt):
@@ -219,7 +226,7 @@ def _packing_works():
 def _direct(x, raw, length, c, m=None, work=None):
     "Nearest of the centres `c` by one matrix product, in the fastest way there is here"
     k = len(c.C)
-    if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and _packing_works():
+    if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and not c.vast and _packing_works():
         return _packed(x, raw, length, c, m or max(64, min(len(x), 2**19//k)), work)
     m = m or max(256, (2**26 if x.is_cuda else 2**18)//max(k, x.shape[1]))
     parts = [_plain(y, z, l, c) for y,z,l in zip(x.split(m), raw.split(m), length.split(m))]
@@ -283,7 +290,7 @@ def _group(c, half, floor):
 
 def _thresholds(V, A, out):
     "V·A in full float32, also where torch is set to less precise products"
-    if torch.get_float32_matmul_precision() == 'highest': return torch.mm(V, A, out=out)
+    if _matmul_precision() == 'highest': return torch.mm(V, A, out=out)
     np.matmul(V.numpy(), A.numpy(), out=out.numpy())
     return out
 
@@ -379,7 +386,7 @@ class _Points:
             self.n,self.d = self.X.shape
             first = self.X
         self.device = first.device if device is None else torch.device(device)
-        self.scale,self.mu,self.far,self.norms,self.V,self.Q,self.screen,self.work = 1.,None,False,None,None,None,None,{}
+        self.scale,self.mu,self.far,self.norms,self.V,self.Q,self.screen,self.work,self.marks = 1.,None,False,None,None,None,None,{},None
         self._survey()
 
     def raw(self, m):
@@ -391,24 +398,37 @@ class _Points:
         for b in self.X():
             b,_,_ = _tensor(self._batch(b), f'a batch of {self.name}')
             if b.shape[1] != self.d: raise ValueError(f"every batch of {self.name} must have {self.d} features as the first has, got {b.shape[1]}")
-            for x in b.split(m): yield i, x.to(self.device, self.dtype); i += len(x)
+            for x in b.split(m):
+                if self.marks is not None and i + len(x) <= self.n and (other := ~torch.isclose(self._mark(x), self.marks[i:i+len(x)], rtol=1e-9, atol=0.)).any():
+                    raise ValueError(f"{self.name} must give the same points in the same order each time it is read, got another one at row {i + int(other.nonzero()[0])}: a loader must not shuffle (MiniBatchKMeans.partial_fit takes batches in any order)")
+                yield i, x.to(self.device, self.dtype); i += len(x)
         if self.n is not None and i != self.n: raise ValueError(f"{self.name} must give the same points each time it is read, got {self.n} the first time and {i} now")
+
+    @staticmethod
+    def _mark(x):
+        "A number a row by which it is known again: some of its entries, weighted"
+        x = x[:, ::max(1, x.shape[1]//16)].double().cpu()
+        return torch.linalg.vecdot(x, torch.linspace(1, 2, x.shape[1], dtype=torch.float64).sqrt())
 
     @staticmethod
     def _batch(b): return b[0] if isinstance(b, (tuple, list)) else b      # (points, labels), as loaders give them
 
     def _survey(self):
         "Refuse what is not finite; find scale, mean and total squared length. Two passes over the points at most"
-        m, n, total, parts = max(64, 2**17//self.d), 0, 0., []
+        m, n, total, parts, marks = max(64, 2**17//self.d), 0, 0., [], []
         for i,x in self.raw(m):
             y = x.double()
+            if self.stream: marks.append(self._mark(x))
             parts.append(torch.linalg.vecdot(y, y)); total = total + y.sum(0); n += len(x)
         self.n, sq = n, torch.cat(parts)
+        if self.stream: self.marks = torch.cat(marks)
         if not bool(torch.isfinite(sq).all()): self._refuse_bad(m)
         top = float(sq.max())**.5                                          # at least the largest number, at most √d times that
         if not 1e-140 < top < 1e140: top = max((float(x.abs().max()) for _,x in self.raw(m)), default=0.); sq = None        # squares out of float64's range
-        if top > 0 and not 2**-20 <= top <= 2**20: self.scale = 2.**-max(-1000, min(1000, math.frexp(top)[1])); sq = None    # a power of two: exact
-        mu = (total*self.scale/n).to(self.dtype)
+        if top > 0 and not 2**-20 <= top <= 2**20:
+            most = 1000 if self.dtype == torch.float64 else 126
+            self.scale = 2.**-max(-most, min(most, math.frexp(top)[1])); sq, total = None, sum(x.double().sum(0) for _,x in self.scaled(m))     # a power of two: exact
+        mu = (total/n).to(self.dtype)
         self.top = top*self.scale or 1.
         m2 = float(mu.double().pow(2).sum())*n
         if sq is None or not self.spherical and m2 > 1e-3*max(float(sq.sum()) - m2, 0.):
@@ -420,14 +440,23 @@ class _Points:
             if not self.spherical: self.mu = mu
         self.sq = sq                                                       # ‖x-μ‖²
         self.spread = float(sq.sum())
-        self.length = sq.sqrt().to(self.dtype)*(1 + 2**-20)
+        norms = sq.sqrt().to(self.dtype); self.length = norms*(1 + 2**-20)
         if self.spherical:
             zero = (self.length == 0).nonzero()[:,0].tolist()
             if zero: raise ValueError(f"{self.name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, n)}")
-            self.norms, self.length, self.sq, self.spread, self.top = self.length, torch.ones_like(self.length), torch.ones_like(self.sq), float(n), 1.
+            self.norms, self.length, self.sq, self.spread, self.top = norms, torch.ones_like(self.length)*(1 + 2**-20), torch.ones_like(self.sq), float(n), 1.
             return
         self.far = self.mu is not None and m2 > 64*self.spread
         if not self.far and self.mu is not None: self.length = self.length + mu.norm()      # not less than the length as it came
+
+    @property
+    def out(self):
+        "What results are divided by on their way out: nothing where rows were given unit length"
+        return 1. if self.spherical else self.scale
+
+    def back(self, sq):
+        "Squared distances, or a sum of them, on the user's scale"
+        return sq/self.out/self.out
 
     def _refuse_bad(self, m):
         bad = []
@@ -480,7 +509,7 @@ class _Points:
             screen = 'int8' if k >= 128 and self.d >= 32 and k*self.d >= 2**15 and self.n >= 1024 and _int8_pays() and _csr_works() else 'none'
         self.screen = screen
         if screen == 'int8' and self.Q is None and not self.stream:
-            self.V,self.Q = torch.zeros(self.n, 4), torch.empty(self.n, self.d, dtype=torch.int8)
+            self.V,self.Q = torch.zeros(self.n, 4, dtype=torch.float32), torch.empty(self.n, self.d, dtype=torch.int8)
             for i,x,_ in self.blocks(): self._code(x, self.Q[i:i+len(x)], self.V[i:i+len(x)])
         return self
 
@@ -519,7 +548,7 @@ class _Points:
         if c.screen == 'none': return *_direct(x, raw, length, c, self.chunk, self.work), 0
         if self.Q is not None: Q,V = self.Q[at], self.V[at]
         else:                                                              # a stream keeps no codes
-            Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4)
+            Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4, dtype=torch.float32)
             self._code(x, Q, V)
         m, labels, close, rivals = self.chunk or min(len(x), max(64, 2**20//(c.G*c.g))), [], 0, 0
         for j in range(0, len(x), step := max(m, 2**15)):                  # a part at a time: lists of rivals take memory
@@ -535,7 +564,7 @@ def assign(
     C,                 # Centres, k×d
     chunk_size=None,   # Rows handled at once; None chooses by k and device
     screen='auto',     # How rivals are found: 'int8' products with a bound, 'none' (one float product), or 'auto'
-):                     # (labels (n,) int64, squared distances (n,)) of X's kind
+):                     # (labels (n,) int64, squared distances (n,), at least float32) of X's kind
     """Nearest centre of every point, and the squared Euclidean distance to it.
 
     A label is the float64 argmin for these points and centres; where two centres are equally near in float64 it is the lower number. `screen` changes the time, never the labels.
@@ -545,7 +574,7 @@ def assign(
     _match(pts.d, C)
     C = pts.choose(len(C), screen).inward(C)
     labels = pts.assign(C)[0]
-    return pts.leave(labels), pts.leave(pts.sq_dists(C, labels)/pts.scale**2)
+    return pts.leave(labels), pts.leave(pts.back(pts.sq_dists(C, labels)), wide=True)
 
 def _cdist(X, C): return torch.cdist(X, C, compute_mode='donot_use_mm_for_euclid_dist')
 
@@ -553,8 +582,8 @@ def _cdist(X, C): return torch.cdist(X, C, compute_mode='donot_use_mm_for_euclid
 def pairwise_sq_dists(
     X,  # Points, n×d, tensor or array
     C,  # Centres, k×d
-):      # Squared Euclidean distances, n×k, of X's kind
+):      # Squared Euclidean distances, n×k, of X's kind, at least float32
     "All squared distances, from the differences themselves: slower than `assign` and exact far from the origin; raises `ValueError` for widths that differ, NaN or infinity, `TypeError` for what is not real numbers"
     X,leave = _enter(X); C = _enter(C, 'C')[0]
     _match(X.shape[1], C)
-    return leave(_cdist(X, C.to(X))**2)
+    return leave(_cdist(X, C.to(X))**2, wide=True)
