@@ -1,11 +1,13 @@
 #!/usr/bin/env python
 """What SimCLR, DeepCluster and lightly's SimCLR learn from CIFAR-10 in so many minutes on this machine.
 
-    python benchmarks/minutes.py simclr --minutes 5                      # the recipe for five minutes
+    python benchmarks/minutes.py simclr --minutes 5 --set '{"size": 24}' # the recipe for five minutes
     python benchmarks/minutes.py simclr --minutes 1 --validate --set '{"lr": 0.002}'     # a setting tried on a tenth of the training set, held out
     python benchmarks/minutes.py deepcluster --minutes 5
-    pip install lightly; python benchmarks/minutes.py lightly --minutes 5 --stem cifar --precision bfloat16
+    pip install lightly; python benchmarks/minutes.py lightly --minutes 5 --stem default
     python benchmarks/minutes.py baselines                               # raw pixels, the same networks untrained
+    python benchmarks/minutes.py simclr --epochs 50 --set '{"size": 24}'  # so many epochs, whatever they take: the run of another machine again
+    python benchmarks/minutes.py deepcluster --minutes 5 --results nbs/results      # the row goes into the file that the page draws
     python benchmarks/minutes.py simclr --minutes 60 --checkpoint run.pt --save encoder.safetensors      # the same command after a stop goes on
 
 The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many epochs are trained as fit.
@@ -24,7 +26,7 @@ from dl4ia_nbdev.data import dataset
 from dl4ia_nbdev.deepcluster import DeepCluster
 from dl4ia_nbdev.encoders import ConvNet, build_encoder, resnet, save_encoder
 from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, knn_accuracy, nearest, supervised
-from dl4ia_nbdev.report import _plain, environment
+from dl4ia_nbdev.report import _plain, environment, load_results, save_results
 from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
 from dl4ia_nbdev.views import Augment, RandomResizedCrop, simclr_cifar
@@ -88,7 +90,7 @@ class Curve:
         return got, t
 
 
-def simclr(tr, te, minutes, seed, own, checkpoint=None):
+def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None):
     "Our SimCLR: (encoder, what was done). Several sizes in a list share the epochs, the first one first"
     s = recipe | own; width = s.pop('width'); sizes = s.pop('size'); sizes = sizes if isinstance(sizes, list) else [sizes]; crop, jitter = s.pop('crop'), s.pop('jitter')
     def new(epochs, images, sizes=sizes, callbacks=(), **kwargs):
@@ -101,12 +103,12 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None):
     def measure():
         step = sum((timed(5, z), median(timed(10, z) for _ in range(3)))[1] for z in sizes)/len(sizes)      # the first run of anything is slow
         return dict(step=step, epochs=max(1, int(minutes*60/(step*n))))
-    plan = planned(checkpoint, measure); epochs = plan['epochs']
+    plan = dict(epochs=epochs) if epochs else planned(checkpoint, measure); epochs = plan['epochs']
     made = new(epochs, tr, callbacks=[Curve(tr, te, epochs)], checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
-    return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*plan['step'], 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), curve=curve, settings=recipe | own)
+    return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*plan.get('step', took/epochs/n), 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), curve=curve, settings=recipe | own)
 
 
-def deepcluster(tr, te, minutes, seed, own, checkpoint=None):
+def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None):
     "Our DeepCluster: (encoder, what was done). Rounds of equal length; the time of one epoch and one clustering is measured first"
     s = clusters | own; width, rounds, views, changes = s.pop('width'), s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), 32)
     if views: s['augment'] = on_normalised(changes, tr)
@@ -118,12 +120,13 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None):
         t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
         epoch, clustering = max(.1, two - one), max(.1, 2*one - two)
         return dict(epoch=epoch, clustering=clustering, every=max(1, round((minutes*60 - rounds*clustering)/rounds/epoch)))
-    plan = planned(checkpoint, measure); every = plan['every']
+    if epochs and epochs % rounds: raise ValueError(f'epochs must be a multiple of the rounds ({rounds}), got {epochs}')
+    plan = dict(every=epochs//rounds) if epochs else planned(checkpoint, measure); every = plan['every']
     made = new(every*rounds, every, tr, callbacks=[Curve(tr, te, every*rounds)], checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
-    return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), epoch_seconds=round(plan['epoch'], 1), clustering_seconds=round(plan['clustering'], 1), curve=curve, history=[{k: h[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in h} for h in made.history_[::every]], settings=clusters | own)
+    return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), **{f'{k}_seconds': round(plan[k], 1) for k in ('epoch', 'clustering') if k in plan}, curve=curve, history=[{k: h[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in h} for h in made.history_[::every]], settings=clusters | own)
 
 
-def with_labels(tr, te, minutes, seed, own, checkpoint=None):
+def with_labels(tr, te, minutes, seed, own):
     "The same network trained with labels: (encoder, what was done)"
     s = dict(width=recipe['width'], lr=4e-3, batch_size=128) | own; width = s.pop('width')
     def new(epochs, images):
@@ -134,7 +137,7 @@ def with_labels(tr, te, minutes, seed, own, checkpoint=None):
     return net.eval(), dict(epochs=epochs, seconds=round(took, 1), images_per_second=round(epochs*len(tr)/took), loss=round(history[-1]['loss'], 4), settings=s | dict(width=width))
 
 
-def lightly(tr, te, minutes, seed, own, checkpoint=None):
+def lightly(tr, te, minutes, seed, own):
     "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over"
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
@@ -164,20 +167,26 @@ def main():
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
     p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
     p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster: file for the encoder, in half precision')
+    p.add_argument('--epochs', type=int, help='of simclr and deepcluster: train so many, in place of --minutes'); p.add_argument('--results', type=Path, help='folder of cifar10_minutes.json, to which the rows are added')
     a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
-    if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint): p.error(f'--save and --checkpoint are for simclr and deepcluster, got {a.method}')
+    if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs): p.error(f'--save, --checkpoint and --epochs are for simclr and deepcluster, got {a.method}')
+    if a.images and a.results: p.error('--results: a trial with few images is no result')
     if a.checkpoint and isinstance(own.get('size'), list): p.error('--checkpoint: a run with several sizes starts anew')
     if a.threads: torch.set_num_threads(a.threads)
     tr, te = images(a.validate, a.images); base = dict(method=a.method, minutes=a.minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set')
     if a.method == 'baselines':
-        with fork_seed(a.seed): nets = {'raw pixels': nn.Flatten(), 'ConvNet, untrained': ConvNet(tuple(recipe['width'])), 'ResNet-18, CIFAR stem, untrained': resnet(18, 32)}
+        new = {'raw pixels': nn.Flatten, 'ConvNet, untrained': lambda: ConvNet(tuple(recipe['width'])), 'ConvNet twice as wide, untrained': lambda: ConvNet((64, 128, 256, 512)), 'ResNet-18, CIFAR stem, untrained': lambda: resnet(18, 32), 'ResNet-18, ImageNet stem, untrained': lambda: resnet(18, 32, small=False)}; nets = {}
+        for k, make in new.items():
+            with fork_seed(a.seed): nets[k] = make()
         rows = [base | dict(representation=n, minutes=0) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
     else:
-        encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, a.checkpoint)
+        encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, *([a.checkpoint, a.epochs] if a.method in ('simclr', 'deepcluster') else []))
         rows = [base | done | judge(encoder, tr, te, not a.no_linear)]
         if a.save:
             made = build_encoder('convnet', 32, width=tuple(done['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
             save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=a.minutes, epochs=done['epochs'], seed=a.seed, settings=json.dumps(done['settings']), **{k: rows[0][k] for k in ('knn', 'linear') if k in rows[0]})
+    if a.results:
+        stored = load_results('cifar10_minutes', a.results); save_results('cifar10_minutes', [dict(environment=stored['environment']) | r for r in stored['rows']] + [_plain(r) | dict(environment=environment()) for r in rows], a.results, **stored['settings'])
     for r in rows:
         r = _plain(r); print(json.dumps(r), flush=True)
         if a.json:

@@ -136,12 +136,19 @@ SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'm
 RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet',))
 
 
+def short(v):
+    "Four digits after the point"
+    return round(v, 4) if isinstance(v, float) else [short(o) for o in v] if isinstance(v, list) else {k: short(o) for k, o in v.items()} if isinstance(v, dict) else v
+
+
+MEASURE = 'kNN: cosine after centring, k = 10, equal votes; linear: LinearProbe on standardised features, its weight decay chosen on a fifth of the training images; percent'
+
+
 def collect(rows, folder):
     "The results files that the pages draw, of studies that have runs"
-    def short(v): return round(v, 4) if isinstance(v, float) else [short(o) for o in v] if isinstance(v, list) else {k: short(o) for k, o in v.items()} if isinstance(v, dict) else v
     for name, studies in RESULTS.items():
-        mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short({k: v for k, v in r.items() if k != 'environment'}) for r in rows if r['study'] in studies}; mine = list(mine.values())
-        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, **(dict(base=mini) if name == 'ablations' else {})))
+        mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date')}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
+        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data='CIFAR-10, lossy files' if name != 'alexnet_imagenette' else 'Imagenette', **(dict(base=mini) if name == 'ablations' else {})))
 
 
 def work(study, r, quick):
@@ -149,7 +156,7 @@ def work(study, r, quick):
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, sheet=sheet).get(study, contrast)(r, quick)
-    return dict(study=study) | r | _plain(got)
+    return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got)
 
 
 def main():
@@ -158,12 +165,13 @@ def main():
     p.add_argument('--save', type=Path, help='folder of the results files that the pages draw: runs that are in them are not made again, and all runs are written there'); p.add_argument('--seeds', type=int, default=3, help='at most so many seeds of each run')
     a = p.parse_args()
     if bad := set(a.study) - set(QUESTIONS): p.error(f"study must be among {tuple(QUESTIONS)}, got {', '.join(sorted(bad))}")
+    if a.quick and a.save: p.error('--save: the runs of --quick are trials, no results')
     if a.list: print('\n'.join(f'{k}: {q}\n    {guess}' for k, (q, guess) in QUESTIONS.items())); return
     studies = [*(['baselines', 'base'] if {'views', 'jitter', 'temperature', 'batch', 'head'} & set(a.study) else []), *a.study]
     seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
     for name in RESULTS if a.save else ():
         if (a.save/f'{name}.json').exists(): seen += [r for r in load_results(name, a.save)['rows'] if r not in seen]
-    is_done = lambda study, r: any(o['study'] == study and all(o.get(k) == v for k, v in r.items()) for o in seen)
+    is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
             todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]

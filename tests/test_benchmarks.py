@@ -77,6 +77,7 @@ def test_minutes(tmp_path):
     for method, own in (('simclr', {}), ('deepcluster', dict(n_clusters=10, rounds=2))):
         p = run_in(root, sys.executable, 'benchmarks/minutes.py', method, '--minutes', '.03', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16]) | own), '--json', tmp_path/'out.jsonl', timeout=120)
         assert p.returncode == 0, p.stdout[-3000:]
+    p = run_in(root, sys.executable, 'benchmarks/minutes.py', 'deepcluster', '--epochs', '2', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16], n_clusters=10, rounds=2)), timeout=120); assert p.returncode == 0 and json.loads(p.stdout.splitlines()[-1])['epochs'] == 2, p.stdout[-3000:]
     rows = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
     assert [r['method'] for r in rows] == ['simclr', 'deepcluster'] and all(0 < r['seconds'] < 60 and r['epochs'] >= 1 and 0 < r['knn'] <= 100 and r['environment']['threads'] == 1 for r in rows)
 
@@ -90,9 +91,12 @@ def test_studies(tmp_path):
     a, b = run(2, 'two.jsonl'), run(1, 'one.jsonl')
     plain = lambda rows: [{k: v for k, v in r.items() if k not in ('seconds', 'environment')} for r in rows]
     assert plain(a) == plain(b) and [r['study'] for r in a] == ['base', 'base', 'baselines', 'baselines', 'head', 'head']
-    assert len(run(1, 'two.jsonl', '--save', tmp_path)) == 6                                # nothing new
-    stored = json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))
-    assert len(stored['rows']) == 6 and stored['settings']['questions']['head'] and all(0 < r['knn'] < 100 for r in stored['rows'])
+    assert len(run(1, 'two.jsonl')) == 6 and all(r['quick'] for r in a)                     # nothing new
+    sys.path.insert(0, str(root/'benchmarks')); import studies                             # noqa: E401
+    studies.collect(a, tmp_path); assert not (tmp_path/'ablations.json').exists()           # trials are no results
+    studies.collect([{k: v for k, v in r.items() if k != 'quick'} for r in a], tmp_path); stored = json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))
+    assert len(stored['rows']) == 6 and stored['settings']['questions']['head'] and stored['settings']['measure'] and all(0 < r['knn'] < 100 and r['seconds'] > 0 and r['environment']['threads'] for r in stored['rows'] if r['study'] == 'head')
+    p = run_in(root, sys.executable, 'benchmarks/studies.py', 'head', '--quick', '--json', tmp_path/'two.jsonl', '--save', tmp_path); assert p.returncode == 2 and 'trials' in p.stdout
 
 
 def test_gpu(tmp_path):
