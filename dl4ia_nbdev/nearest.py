@@ -27,7 +27,7 @@ def _tensor(X, name='X'):
         if X.dtype.kind not in 'fiu': raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype} ({type(like).__name__})")
         if X.dtype.kind == 'f': out = X.dtype.newbyteorder('=') if X.dtype.itemsize <= 8 else np.dtype(np.float64)
         else:                   out = np.dtype(np.float32 if X.dtype.itemsize <= 2 else np.float64)
-        if X.dtype != np.uint8: X = X.astype(out, copy=False)
+        if X.dtype not in (np.uint8, np.int8, np.int16, np.int32, np.int64): X = X.astype(out, copy=False)      # these become floats block by block
         if any(s < 0 for s in X.strides): X = np.ascontiguousarray(X)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')                                # a read-only array is fine: nothing here writes to it
