@@ -357,12 +357,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             n_empty = int((size == 0).sum())
             S,W,live = sums,size,None
             if n_empty and self.empty in _policies[:3]:
-                S,W = sums.clone(),size.clone()
+                S,W,to = sums.clone(),size.clone(),labels.clone()
                 for take,j in _moves(pts.rows, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
                     x,wa = pts.rows(take), None if w is None else w[take]
                     one = torch.full_like(take, j)
-                    _add(S, x, one, wa); _add(S, x, labels[take], wa, -1)
-                    W += _sizes(one, wa, k) - _sizes(labels[take], wa, k)
+                    _add(S, x, one, wa); _add(S, x, to[take], wa, -1)
+                    W += _sizes(one, wa, k) - _sizes(to[take], wa, k); to[take] = j        # (may be handed on)
             elif n_empty and self.empty == 'drop': live = W > 0
             new = torch.where(W[:,None] > 0, S/W[:,None], C)
             if self.spherical:
@@ -564,9 +564,10 @@ class MiniBatchKMeans(KMeans):
         live = torch.bincount(here[here >= 0], minlength=len(C))
         live[~dead & (live == 0)] = -1                                     # no point here, and not dead
         d = lambda: (sq - (2*(x.double() - mu)*(C[labels] - mu) - (C[labels] - mu)**2).sum(1))
-        for take,j in _moves(lambda at: x[at], d, here, live, self.empty, g):
-            m = torch.ones(len(take), dtype=torch.float64, device=N.device) if w is None else w[take]
-            N.index_add_(0, labels[take], -m); C[j],N[j] = (m[:,None]*x[take].double()).sum(0)/m.sum(), m.sum()
+        to, m = here.clone(), torch.ones(len(x), dtype=torch.float64, device=N.device) if w is None else w
+        for take,j in (moves := _moves(lambda at: x[at], d, here, live, self.empty, g)): to[take] = j
+        moved = to != here; N.index_add_(0, here[moved], -m[moved])        # once a point, however often it was handed on
+        for _,j in moves: at = to == j; N[j] = m[at].sum(); C[j] = (m[at, None]*x[at].double()).sum(0)/N[j]
 
     @torch.no_grad()
     def fit(self,
@@ -614,7 +615,7 @@ class MiniBatchKMeans(KMeans):
     )->'MiniBatchKMeans':   # self
         """Move the centres by one batch: every centre becomes the mean of all points it has been given so far.
 
-        The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen; centres that get no points stay where they are, whatever `empty` says. Raises what `fit` raises, and `TypeError` for several batches at once."""
+        The first call draws the start from its batch. `labels_` and `inertia_` are those of this batch before the move, `counts_` (k,) the weight each centre has seen; centres that get no points stay where they are, whatever `empty` says. A record of `history_` counts every point of its batch as changed. Raises what `fit` raises, and `TypeError` for several batches at once."""
         self._check_settings()
         first = not hasattr(self, '_exact')
         pts = self._points(X, reset=first)
