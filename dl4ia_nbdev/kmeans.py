@@ -191,7 +191,7 @@ def kmeans_plus_plus(
     random_state=None,   # None, a whole number or a CPU torch.Generator
     n_trials=None,       # Candidates a step; None means 2 + ⌊ln k⌋, 1 is the plain version of the paper
     sample_weight=None,  # Weight of each point, (n,) of at least 0; None: all 1
-):                       # (centres (k,d), their row numbers (k,)) of X's kind
+):                       # (centres (k,d), floats, their row numbers (k,)) of X's kind
     """Draw `k` rows of `X` as starting centres, spread out by greedy k-means++ (Arthur & Vassilvitskii 2007, section 2.2; the greedy choice is in their conclusion).
 
     Reads all points once for several steps, not once a step: see the text. Raises `ValueError` for k > n, NaN, infinity and impossible weights, `TypeError` for batches instead of one array and numbers that are not whole."""
@@ -200,7 +200,7 @@ def kmeans_plus_plus(
     if n_trials is not None: _whole(n_trials, 'n_trials')
     w = _weights(sample_weight, pts.n, pts.device)
     rows = _plus_plus(_memory(pts)[0], k, _generator(random_state), n_trials or 2 + int(math.log(k)), w)
-    return pts.leave(pts.X.index_select(0, rows)), pts.leave(rows)
+    return pts.leave(pts.X.index_select(0, rows).to(pts.dtype)), pts.leave(rows)
 
 # %% ../nbs/01_kmeans.ipynb #0ff1b272
 _policies = ('split','farthest','random','keep','drop')

@@ -7,6 +7,7 @@ import pytest
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root), str(root/'tools')]
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')      # as in tools/run_notebook.py
 built = {'.git', '.venv', 'venv', '_proc', '_docs', '_site', '__pycache__', '.pytest_cache', '.ipynb_checkpoints', 'build', 'dist', '.quarto', 'dl4ia_tour', 'runs'}
 
 
