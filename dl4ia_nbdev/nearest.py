@@ -223,14 +223,66 @@ def _packing_works():
     try: return torch.equal(_packed(x, x, x.norm(dim=1), c := _Centres(C, None, True, torch.float32), 128)[0], _plain(x, x, x.norm(dim=1), c)[0])
     except RuntimeError: return False
 
-def _direct(x, raw, length, c, m=None, work=None):
-    "Nearest of the centres `c` by one matrix product, in the fastest way there is here"
+def _direct(x, raw, length, c, m=None, work=None, prev=None):
+    "Nearest of the centres `c` by one matrix product, in the fastest way there is here; `prev`: labels that most points may keep"
     k = len(c.C)
     if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and not c.vast and _packing_works():
-        return _packed(x, raw, length, c, m or max(64, min(len(x), 2**19//k)), work)
+        m = m or max(64, min(len(x), 2**19//k))
+        return _packed(x, raw, length, c, m, work) if prev is None else _kept(x, raw, length, c, m, prev, work)
     m = m or max(256, (2**26 if x.is_cuda else 2**18)//max(k, x.shape[1]))
     parts = [_plain(y, z, l, c) for y,z,l in zip(x.split(m), raw.split(m), length.split(m))]
     return torch.cat([p[0] for p in parts]), sum(p[1] for p in parts)
+
+# %% ../nbs/01a_nearest.ipynb #430d9cc0
+def _among(s, near, raw, exact):
+    "Labels of rows with scores `s`, of which only those marked in `near` can be the smallest; and how many rows float64 decided"
+    labels = s.argmin(1)
+    doubt = (near.sum(1) > 1).nonzero()[:,0]
+    if len(doubt):
+        at = near[doubt].nonzero()
+        rows,lab = _settle(raw, exact, doubt[at[:,0]].numpy(), at[:,1].numpy())
+        labels[torch.from_numpy(rows)] = torch.from_numpy(lab)
+    return labels, len(doubt)
+
+def _kept(x, raw, length, c, m, prev, work=None):
+    "`_packed` where most points keep the label `prev`: one minimum over the others' scores proves it, and only the rest is looked at more closely"
+    (n,d),k = x.shape,len(c.C)
+    slope,base = c.off_each(_u_mm(x)); base = 1.25*base
+    low, steep = c.const - base, slope*1.01                                # scores from below, but for what grows with the point
+    prev, long = prev.numpy(), length.numpy()
+    room = (2.02*base).numpy().take(prev) + long*(steep.numpy().take(prev) + float(steep.max()))     # a rival further up than this is none
+    at, S, labels = np.arange(0, n*k, k) + prev, _room(work, 'S', m, k, torch.float32), prev.copy()
+    F, least = S.numpy().reshape(-1), _room(work, 'rival', 1, m, torch.float32)[0]
+    rows,parts,close,held = [],[],0,0
+
+    def look():
+        nonlocal close, held
+        if not rows: return
+        r,s = np.concatenate(rows), torch.cat(parts)
+        own = torch.from_numpy(r)
+        reach = torch.outer(length.index_select(0, own), steep)
+        top = (s + 2.02*base).add_(reach).amin(1, keepdim=True)
+        labels[r],more = _among(s, ~(s.sub(reach) > top), raw.index_select(0, own), c.exact)
+        close += more; held = 0; rows.clear(); parts.clear()
+
+    for i in range(0, n, m):
+        w = min(m, n - i); j = at[i:i+w] - i*k
+        torch.addmm(low, x[i:i+w], c.C.T, alpha=-1, out=S[:w])
+        own = F.take(j); F[j] = np.inf
+        torch.amin(S[:w], 1, out=least[:w])
+        open_ = (~(least[:w].numpy() > own + room[i:i+w])).nonzero()[0]
+        if len(open_) > w//3:                                              # most do not keep theirs
+            look()
+            l,more = _packed(x[i:], raw[i:], length[i:], c, m, work)
+            labels[i:] = l.numpy()
+            return torch.from_numpy(labels), close + more
+        if len(open_):
+            F[j.take(open_)] = own.take(open_)
+            rows.append(open_ + i); parts.append(S.index_select(0, torch.from_numpy(open_))); held += len(open_)
+            if held*k > 2**21: look()
+    look()
+    return torch.from_numpy(labels), close
+
 
 # %% ../nbs/01a_nearest.ipynb #566fed2e
 def _encode(x, floor):
@@ -545,7 +597,7 @@ class _Points:
     def _block(self, x, raw, at, c, prev):
         "Labels of the rows `at`, how many were close, and the rivals: `x` for products, `raw` for differences"
         length = self.length[at]
-        if c.screen == 'none': return *_direct(x, raw, length, c, self.chunk, self.work), 0
+        if c.screen == 'none': return *_direct(x, raw, length, c, self.chunk, self.work, prev), 0
         if self.Q is not None: Q,V = self.Q[at], self.V[at]
         else:                                                              # a stream keeps no codes
             Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4, dtype=torch.float32)
