@@ -148,6 +148,15 @@ def attraction(
     return 1 - F.cosine_similarity(z1.float(), z2.float()).mean()
 
 # %% ../nbs/05_simclr.ipynb #b478d2da
+def _portions(t, size=2**18):
+    "`t` itself or, of a large tensor on the CPU, views of rows that fit its cache"
+    return [t] if t.device.type != 'cpu' or t.ndim < 2 or t.numel() <= size else t.split(max(1, size//t[0].numel()))
+
+def _norm(parts):
+    "Length of all parts together"
+    n = [p.norm() for p in parts]
+    return n[0] if len(n) == 1 else torch.stack(n).norm()
+
 class LARS(torch.optim.Optimizer):
     "Layer-wise adaptive rate scaling (You et al. 2017, eq. 6), momentum after the scaling; parameters with one dimension take plain steps without decay"
     def __init__(self,
@@ -170,14 +179,18 @@ class LARS(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad(): loss = closure()
         for o in self.param_groups:
+            m,lam,lr = o['momentum'], o['weight_decay'], o['lr']
             for w in o['params']:
                 if w.grad is None: continue
-                g = w.grad
+                if 'momentum_buffer' not in self.state[w]: self.state[w]['momentum_buffer'] = torch.zeros_like(w)
+                parts = list(zip(*[_portions(t) for t in (w, w.grad, self.state[w]['momentum_buffer'])]))
                 if w.ndim > 1:
-                    g = g.add(w, alpha=o['weight_decay']); a,b = w.norm(), g.norm()
-                    g = g*torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
-                v = self.state[w].setdefault('momentum_buffer', torch.zeros_like(w))
-                w.sub_(v.mul_(o['momentum']).add_(g, alpha=o['lr']))
+                    room = torch.empty_like(parts[0][1]); decayed = lambda w, g: torch.add(g, w, alpha=lam, out=room[:len(w)])
+                    a,b = _norm(p for p,_,_ in parts), _norm(decayed(p, g) for p,g,_ in parts)
+                    scale = torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
+                for p,g,v in parts:
+                    if w.ndim > 1: g = decayed(p, g).mul_(scale)
+                    p.sub_(v.mul_(m).add_(g, alpha=lr))
         return loss
 
 # %% ../nbs/05_simclr.ipynb #7baa1b8f
