@@ -11,7 +11,7 @@
 
 benchmarks/README.md says how each number is measured.
 """
-import argparse, importlib.util, json, math, subprocess, sys, tempfile, threading, time
+import argparse, importlib.util, json, math, os, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 from statistics import mean, median
 
@@ -179,12 +179,17 @@ def memory_child(a):
     print(peak_memory(lambda: fit(X, C, iters)))
 
 
+def steady():
+    "The environment of a process whose memory is measured: glibc's thresholds fixed, so that its peak is what was held and not what was given back and kept for later"
+    return os.environ | dict(MALLOC_MMAP_THRESHOLD_='1048576', MALLOC_TRIM_THRESHOLD_='1048576')
+
+
 def extra_memory(X, C, impls, threads):
     "implementation -> extra megabytes at the peak of a fit, each in a fresh process"
     with tempfile.TemporaryDirectory() as tmp:
         for o, v in dict(X=X, C=C).items(): np.save(Path(tmp)/f'{o}.npy', v)
         run = lambda o: subprocess.run([sys.executable, __file__, 'memory-child', '--impl', o, '--folder', tmp, '--threads', str(threads)],
-                                       check=True, stdout=subprocess.PIPE, text=True).stdout
+                                       check=True, stdout=subprocess.PIPE, text=True, env=steady()).stdout
         return {o: int(run(o).split()[-1])/1e6 for o in impls}
 
 

@@ -74,7 +74,7 @@ def main():
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.memory_child: return memory_child(a.memory_child[0], int(a.memory_child[1]), a.threads)
     if a.quick: a.pairs, a.repeats, a.no_memory = [64], 1, True
-    from kmeans import environment, headline, keep, others_busy, show
+    from kmeans import environment, headline, keep, others_busy, show, steady
     runs, env, tables = losses(), environment(), []
     if a.quick: runs.pop('textbook, compiled')
     for n in [n for n, f in runs.items() if f is None]: print(f'{n} is not installed: its rows are left out'); runs.pop(n)
@@ -94,7 +94,7 @@ def main():
         if base: rows.append(dict(implementation='floor: two products and an exponential', pairs=n) | {'ms': 1e3*median(base)})
         if not a.no_memory and sys.platform == 'linux':
             for r in rows[:len(names)]:
-                q = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--threads', str(a.threads), '--memory-child', r['implementation'], str(n)], capture_output=True, text=True)
+                q = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--threads', str(a.threads), '--memory-child', r['implementation'], str(n)], capture_output=True, text=True, env=steady())
                 r['extra memory, MiB'] = json.loads(q.stdout.splitlines()[-1]) if q.returncode == 0 else None
         print(f'\n{n:,} pairs, d = {d}, float32, medians of {k}; {100*others():.0f} % of the processors taken by others'); show(rows); tables += rows
     keep(a, env, tables, 'memory_child')
