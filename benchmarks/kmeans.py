@@ -172,10 +172,10 @@ def peak_memory(f):
 def memory_child(a):
     "In a process of its own: load points and start, fit a little to load libraries, fit, print the extra bytes"
     X, C = np.load(Path(a.folder)/'X.npy'), np.load(Path(a.folder)/'C.npy')
-    fit = fits[a.impl]
-    fit(X[:1000], X[:10].copy(), 2)
+    fit, some = fits[a.impl], X[:5*len(C)].copy()           # as many clusters: what a way of working loads is loaded
+    fit(some, C, 2)
     set_threads(a.threads)
-    fit(X[:1000], X[:10].copy(), 2)
+    fit(some, C, 2)
     print(peak_memory(lambda: fit(X, C, iters)))
 
 
