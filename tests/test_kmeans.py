@@ -1,7 +1,10 @@
 """K-means at the size the project promises: what it needs beyond the points, and that it repeats itself."""
-import os, subprocess, sys
+import subprocess, sys
 from pathlib import Path
+
 import pytest
+
+from conftest import root
 
 CODE = '''
 import numpy as np, torch
@@ -28,9 +31,9 @@ def test_memory_and_repeatability_at_full_size():
     "100,000×256 into 1000: at most 60 MB beyond the points, and bit-equal whichever way the nearest centre is found"
     # what K-means holds is asked, not what glibc keeps of memory that was given back: left to itself it moves its threshold as it
     # goes, keeps up to 150 MB for later, and no two processes agree (25 to 190 MB); with a fixed one they agree to 3 MB
-    env = os.environ | dict(MALLOC_MMAP_THRESHOLD_='1048576', MALLOC_TRIM_THRESHOLD_='1048576')
+    sys.path.insert(0, str(root/'benchmarks')); from kmeans import steady                 # noqa: E401
     for _ in range(3):                                                     # a peak can hold more than ours (pages the kernel moves), never less: the smallest of three processes
-        run = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True, env=env)
+        run = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True, env=steady())
         assert run.returncode == 0, run.stderr
         used = {l.split()[0]: float(l.split()[1]) for l in run.stdout.splitlines()}
         print(used)
