@@ -31,9 +31,9 @@ def _add(sums, x, labels, weight=None, sign=1, work=None):
     room = _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
     for i in range(0, len(x), m):
         y = x[i:i+m]
-        y = room[:len(y)].copy_(y)
+        if y.dtype != torch.float64 or weight is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
-        sums.index_add_(0, labels[i:i+m], y if sign == 1 else y.neg_())
+        sums.index_add_(0, labels[i:i+m], y, alpha=sign)
 
 def _sizes(labels, w, k):
     "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
@@ -340,9 +340,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts.choose(k, self.screen)
         for i in range(self.max_iter):
             t = time.perf_counter()
-            old, fresh = labels, pts.stream or labels is None or changed > n//8
+            old, fresh = labels, pts.stream or labels is None or changed > n//3
             if fresh: sums = torch.zeros(k, pts.d, dtype=torch.float64, device=pts.device)
-            labels,close,rivals = pts.assign(C, old, (lambda x,s,l: _add(sums, x, l, None if w is None else w[s], work=pts.work)) if fresh else None)
+            labels,close,rivals = pts.assign(C, pts.guess(old, changed), (lambda x,s,l: _add(sums, x, l, None if w is None else w[s], work=pts.work)) if fresh else None)
             if pts.screen == "int8" and self.screen == "auto" and i > 1 and rivals > n*max(3, k*pts.d//2**13):
                 strikes += 1
                 if strikes > 1: pts.choose(k, 'none')                     # eight bits cannot tell these centres apart
@@ -384,8 +384,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Carry the points that have moved from one cluster's sum to another's; how many they are"
         moved = (new != old).nonzero()[:,0] if new.is_cuda else torch.from_numpy((new.numpy() != old.numpy()).nonzero()[0])
         for at in moved.split(max(64, 2**17//pts.d)):
-            x, wa = pts.rows(at), None if w is None else w[at]
-            _add(sums, x, new[at], wa); _add(sums, x, old[at], wa, -1)
+            x = pts.rows(at).double()
+            if w is not None: x *= w[at, None]
+            for sign,l in ((1,new),(-1,old)): _add(sums, x, l[at], sign=sign)
         return len(moved)
 
     @staticmethod
@@ -420,7 +421,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.n_iter_ = len(self.history_)
         if self.trace: self.trace_ = [dict(centers=pts.leave(c/pts.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
-        held = torch.as_tensor(self.labels_).cpu(); found = len((held if w is None else held[w.cpu() > 0]).unique())
+        held = torch.as_tensor(self.labels_).cpu(); found = int((_sizes(held if w is None else held[w.cpu() > 0], None, k) > 0).sum())
         if found < k and self.empty != 'drop': warnings.warn(f"{k - found} of {k} clusters hold no point" + ('' if self.empty == 'keep' else ": X may have fewer distinct rows than n_clusters"), ConvergenceWarning, stacklevel=2)
         return self
 
@@ -442,7 +443,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Inertia from the clusters' sums and sizes and the total squared length `spread`, all around μ"
         mu = 0. if pts.mu is None else pts.mu.double()
         c,s = C - mu, sums - size[:,None]*mu
-        return spread + float((c*(size[:,None]*c - 2*s)).sum())
+        dot = torch.linalg.vecdot
+        return spread + float((size*dot(c, c) - 2*dot(c, s)).sum())
 
     def _points(self, X, reset=False, name='X'):
         "Checked points, and their features compared with those of `fit`"

@@ -101,19 +101,19 @@ class _Centres:
         C = self.C = D.to(dtype)
         half = D.pow(2).sum(1)/2
         self.const = (half if centred or mu is None else half + D@mu).to(dtype)             # what belongs to x·c
-        self.top,self.most = float(D.norm(dim=1).max())*(1 + 1e-6), float(self.const.abs().max())
+        self.norm = (2*half).sqrt_().mul_(1 + 1e-6).to(dtype)
+        self.top,self.most = float(self.norm.max())*(1 + 1e-6), float(self.const.abs().max())
         self.vast = not self.top < (1e15 if dtype == torch.float32 else 1e150)               # scores may leave the range of floats
         if self.vast: self.screen = 'none'
         if self.screen != 'none': _group(self, half, floor)
 
-    def off_by(self, length, u):
-        "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both"
-        return length*((self.C.shape[1] + 8)*u*self.top) + 4*u*(self.most + self.top**2)
+    def off_by(self, length, u, passes=4):
+        "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both; the constant goes through so many roundings"
+        return length*((self.C.shape[1] + 8)*u*self.top) + passes*u*(self.most + self.top**2)
 
-    def off_each(self, u):
+    def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
-        N = self.C.norm(dim=1)*(1 + 1e-6)
-        return N*((self.C.shape[1] + 8)*u), 4*u*(self.const.abs() + N*N)
+        return self.norm*((self.C.shape[1] + 8)*u), passes*u*(self.const.abs() + self.norm**2)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -137,7 +137,7 @@ def _csr_works():
 def _dots(x, rows, cols, C):
     "The products x[rows]·C[cols], one number a pair; `rows` ascend, None means every row once"
     if x.device.type == 'cpu' and _csr_works():
-        crow = np.arange(len(x) + 1) if rows is None else np.zeros(len(x) + 1, np.int64)
+        crow = np.arange(len(x) + 1, dtype=cols.numpy().dtype) if rows is None else np.zeros(len(x) + 1, cols.numpy().dtype)
         if rows is not None: np.cumsum(np.bincount(rows.numpy(), minlength=len(x)), out=crow[1:])
         A = torch.sparse_csr_tensor(torch.from_numpy(crow), cols, x.new_zeros(len(cols)), (len(x), len(C)), check_invariants=False)
         return torch.sparse.sampled_addmm(A, x, C.T, beta=0.).values()
@@ -182,37 +182,71 @@ def _plain(x, raw, length, c):
             labels[rows] = lab
     return labels, len(doubt)
 
+# %% ../nbs/01a_nearest.ipynb #5d0e93f6
+def _seconds(f, times):
+    "The shortest time of some calls"
+    t = []
+    for _ in range(times): t0 = time.perf_counter(); f(); t.append(time.perf_counter() - t0)
+    return min(t)
+
+def _conv(const, x, C):
+    "const - x·C, (m,k), as a 1×1 convolution over an image of m×1 pixels with d channels"
+    y = torch.nn.functional.conv2d(x.contiguous()[None,:,None,:].permute(0,3,1,2), (-C)[:,:,None,None], const)
+    return y.permute(0,2,3,1).reshape(len(x), len(C))
+
+@functools.cache
+def _conv_pays():
+    "Is the convolution right, and at least 1.2 times as fast as the matrix product? Asked once"
+    g = torch.Generator().manual_seed(0)
+    x,C,b = torch.randn(4096, 64, generator=g), torch.randn(100, 64, generator=g), torch.randn(100, generator=g)
+    try:
+        if not torch.allclose(_conv(b, x, C), torch.addmm(b, x, C.T, alpha=-1), rtol=0, atol=1e-3): return False
+        return _seconds(lambda: _conv(b, x, C), 15)*1.2 < _seconds(lambda: torch.addmm(b, x, C.T, alpha=-1), 15)
+    except RuntimeError: return False
+
+def _by_conv():
+    "Are scores convolutions here? Not where those are set to less than float32's precision"
+    return getattr(getattr(torch.backends.mkldnn, 'conv', None), 'fp32_precision', 'none') in ('none','ieee') and _conv_pays()
+
+def _passes(d):
+    "How many roundings the constant of a score goes through"
+    return d + 8 if _by_conv() else 4
+
+def _scores(const, x, C, m, work=None):
+    "const - x·C, float32, for at most m rows"
+    if _by_conv(): return _conv(const, x, C)
+    return torch.addmm(const, x, C.T, alpha=-1, out=_room(work, 'S', m, len(C), torch.float32)[:len(x)])
+
 # %% ../nbs/01a_nearest.ipynb #6a8b825e
 def _packed(x, raw, length, c, m, work=None):
     """`_plain` with half the work after the product. A big offset turns float scores into evenly spaced integers; times 2^bits plus the
     column's number, one running minimum finds both the smallest score and its place"""
     (n,d),k = x.shape,len(c.C)
-    bits = max(10, (k - 1).bit_length())
+    bits = 8 if k <= 256 else max(10, (k - 1).bit_length())
     R = c.most + float(length.max())*c.top*1.001                           # no score is larger
     M = 2.**(math.frexp(R)[1] + bits - 7); q = M*2**-23                    # scores + 1.5·M lie in [M, 2·M), in steps of q
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
-    wide = c.off_by(length.numpy(), _u_mm(x))*(2/q) + (9 + d//32)          # how far apart two scores must be, in steps
-    S, at = _room(work, 'S', m, k, torch.float32), np.arange(0, m*k, k)
-    least, second = _room(work, 'least', 2, n, torch.int32)
+    passes = _passes(d)
+    wide = c.off_by(length.numpy(), _u_mm(x), passes)*(2/q) + (5 + passes + d//32)         # how far apart two scores must be, in steps
+    at, (least, second) = np.arange(0, m*k, k), _room(work, 'least', 2, n, torch.int32)
     for i in range(0, n, m):
-        w = min(m, n - i)
-        J = torch.addmm(const, x[i:i+w], c.C.T, alpha=-1, out=S[:w]).view(torch.int32)
+        s = slice(i, min(i + m, n))
+        J = _scores(const, x[s], c.C, m, work).view(torch.int32)
         torch.add(col, J, alpha=2**bits, out=J)
-        torch.amin(J, 1, out=least[i:i+w])
-        J.numpy().reshape(-1)[at[:w] + (least[i:i+w].numpy() & one)] = 2**31 - 1
-        torch.amin(J, 1, out=second[i:i+w])
-        if i == 0 and n > w and ((second[:w].numpy() >> bits) - (least[:w].numpy() >> bits) <= wide[:w]).sum() > w//2: second[w:] = least[w:]; break
+        torch.amin(J, 1, out=least[s])
+        J.numpy().reshape(-1)[at[:len(J)] + (least[s].numpy() & one)] = 2**31 - 1
+        torch.amin(J, 1, out=second[s])
     least,second = least.numpy(), second.numpy()
     labels = (least & one).astype(np.int64)
     doubt = ((second >> bits) - (least >> bits) <= wide).nonzero()[0]
-    if len(doubt)*k*d <= 2**20:                                            # few: float64 right away
+    if len(doubt)*k*d <= 2**19:                                            # few: float64 right away
         y = (raw.numpy()[doubt].astype(np.float64)[:,None] - c.exact.numpy()).reshape(-1, d)
         labels[doubt] = np.einsum('ij,ij->i', y, y).reshape(-1, k).argmin(1)
         return torch.from_numpy(labels), len(doubt)
-    close = 0
-    for r in torch.from_numpy(doubt).split(max(64, 2**20//k)):
-        l,more = _plain(x.index_select(0, r), raw.index_select(0, r), length.index_select(0, r), c)
-        labels[r.numpy()] = l.numpy(); close += more
+    if work is not None: work['vague'] = len(doubt) > n//4                 # too coarse for scores that span many scales
+    r = torch.from_numpy(doubt)
+    l,close = _kept(x.index_select(0, r), raw.index_select(0, r), length.index_select(0, r), c, m, torch.from_numpy(labels.take(doubt)), work)
+    labels[doubt] = l.numpy()
     return torch.from_numpy(labels), close
 
 @functools.cache
@@ -227,62 +261,56 @@ def _direct(x, raw, length, c, m=None, work=None, prev=None):
     "Nearest of the centres `c` by one matrix product, in the fastest way there is here; `prev`: labels that most points may keep"
     k = len(c.C)
     if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and not c.vast and _packing_works():
-        m = m or max(64, min(len(x), 2**19//k))
+        m = m or max(64, min(len(x), 2**(21 if _by_conv() else 19)//k))
         return _packed(x, raw, length, c, m, work) if prev is None else _kept(x, raw, length, c, m, prev, work)
     m = m or max(256, (2**26 if x.is_cuda else 2**18)//max(k, x.shape[1]))
     parts = [_plain(y, z, l, c) for y,z,l in zip(x.split(m), raw.split(m), length.split(m))]
     return torch.cat([p[0] for p in parts]), sum(p[1] for p in parts)
 
 # %% ../nbs/01a_nearest.ipynb #430d9cc0
-def _among(s, near, raw, exact):
-    "Labels of rows with scores `s`, of which only those marked in `near` can be the smallest; and how many rows float64 decided"
-    labels = s.argmin(1)
-    doubt = (near.sum(1) > 1).nonzero()[:,0]
-    if len(doubt):
-        at = near[doubt].nonzero()
-        rows,lab = _settle(raw, exact, doubt[at[:,0]].numpy(), at[:,1].numpy())
-        labels[torch.from_numpy(rows)] = torch.from_numpy(lab)
-    return labels, len(doubt)
-
 def _kept(x, raw, length, c, m, prev, work=None):
-    "`_packed` where most points keep the label `prev`: one minimum over the others' scores proves it, and only the rest is looked at more closely"
+    "Nearest centres where most points keep the label `prev`: one minimum over the others' scores proves it, and only the rest is looked at more closely"
     (n,d),k = x.shape,len(c.C)
-    slope,base = c.off_each(_u_mm(x)); base = 1.25*base
-    low, steep = c.const - base, slope*1.01                                # scores from below, but for what grows with the point
-    prev, long = prev.numpy(), length.numpy()
-    room = (2.02*base).numpy().take(prev) + long*(steep.numpy().take(prev) + float(steep.max()))     # a rival further up than this is none
-    at, S, labels = np.arange(0, n*k, k) + prev, _room(work, 'S', m, k, torch.float32), prev.copy()
-    F, least = S.numpy().reshape(-1), _room(work, 'rival', 1, m, torch.float32)[0]
-    rows,parts,close,held = [],[],0,0
+    slope,base = c.off_each(_u_mm(x), _passes(d)); base = 1.25*base
+    low, up, slope = c.const - base, (2.02*base).numpy(), (1.01*slope).numpy()             # scores from below, and what lies between them and scores from above:
+    labels, length, steepest = prev.numpy().copy(), length.numpy(), slope.max()            # a part for the centre, and one that grows with the point
+    above = lambda own, of, length: own + up.take(of) + length*(slope.take(of) + steepest)           # a rival further up than this is none
+    least, at, rows, parts, close = _room(work, 'rival', 1, m, torch.float32)[0], np.arange(0, m*k, k), [], [], 0
 
     def look():
-        nonlocal close, held
-        if not rows: return
-        r,s = np.concatenate(rows), torch.cat(parts)
-        own = torch.from_numpy(r)
-        reach = torch.outer(length.index_select(0, own), steep)
-        top = (s + 2.02*base).add_(reach).amin(1, keepdim=True)
-        labels[r],more = _among(s, ~(s.sub(reach) > top), raw.index_select(0, own), c.exact)
-        close += more; held = 0; rows.clear(); parts.clear()
+        nonlocal close
+        r,S = np.concatenate(rows), parts[0] if len(parts) == 1 else torch.cat(parts)
+        rows.clear(); parts.clear()
+        F,best = S.numpy().reshape(-1), S.amin(1)
+        i = (~(S > best[:,None])).numpy().reshape(-1).nonzero()[0]         # where the smallest are; of several the first
+        row = i//k; col = i - row*k
+        if len(row) > len(r): col = col[np.searchsorted(row, np.arange(len(r)))]
+        labels[r] = col
+        wall = torch.from_numpy(above(best.numpy(), col, length.take(r)))
+        i = (~(S > wall[:,None])).numpy().reshape(-1).nonzero()[0]
+        if len(i) == len(r): return
+        row = i//k
+        several = (np.bincount(row, minlength=len(r)) > 1).take(row)
+        i,row = i[several],row[several]; col = i - row*k
+        v, e = F.take(i), length.take(r.take(row))*slope.take(col)
+        top = np.full(len(r), np.inf, np.float32); np.minimum.at(top, row, v + up.take(col) + e)
+        near = ~(v - e > top.take(row))
+        row,l = _settle(raw, c.exact, r.take(row[near]), col[near])
+        labels[row] = l; close += len(row)
 
     for i in range(0, n, m):
-        w = min(m, n - i); j = at[i:i+w] - i*k
-        torch.addmm(low, x[i:i+w], c.C.T, alpha=-1, out=S[:w])
+        s = slice(i, min(i + m, n)); mine = labels[s]
+        S = _scores(low, x[s], c.C, m, work)
+        F, j = S.numpy().reshape(-1), at[:len(S)] + mine
         own = F.take(j); F[j] = np.inf
-        torch.amin(S[:w], 1, out=least[:w])
-        open_ = (~(least[:w].numpy() > own + room[i:i+w])).nonzero()[0]
-        if len(open_) > w//3:                                              # most do not keep theirs
-            look()
-            l,more = _packed(x[i:], raw[i:], length[i:], c, m, work)
-            labels[i:] = l.numpy()
-            return torch.from_numpy(labels), close + more
-        if len(open_):
-            F[j.take(open_)] = own.take(open_)
-            rows.append(open_ + i); parts.append(S.index_select(0, torch.from_numpy(open_))); held += len(open_)
-            if held*k > 2**21: look()
-    look()
+        torch.amin(S, 1, out=least[:len(S)])
+        r = (~(least[:len(S)].numpy() > above(own, mine, length[s]))).nonzero()[0]
+        if len(r):
+            F[j.take(r)] = own.take(r)
+            rows.append(r + i); parts.append(S.index_select(0, torch.from_numpy(r)))
+            if sum(map(len, rows))*k > 2**21: look()
+    if rows: look()
     return torch.from_numpy(labels), close
-
 
 # %% ../nbs/01a_nearest.ipynb #566fed2e
 def _encode(x, floor):
@@ -305,11 +333,7 @@ def _int8_pays():
         out,f = torch.empty(512, 512, dtype=torch.int32), torch.empty(512, 512)
         if not torch.equal(torch._int_mm(a, b, out=out).double(), a.double()@b.double()): return False
         a32,b32 = a.float(), b.float()
-        def seconds(fn):
-            t = []
-            for _ in range(5): t0 = time.perf_counter(); fn(); t.append(time.perf_counter() - t0)
-            return min(t)
-        return seconds(lambda: torch._int_mm(a, b, out=out))*1.5 < seconds(lambda: torch.mm(a32, b32, out=f))
+        return _seconds(lambda: torch._int_mm(a, b, out=out), 5)*1.5 < _seconds(lambda: torch.mm(a32, b32, out=f), 5)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError): return False
 
 # %% ../nbs/01a_nearest.ipynb #a364c0b5
@@ -353,6 +377,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
     S = _room(work, 'S', m, G*g, torch.int32)
     mx,hit,bar = (_room(work, *a) for a in (('mx', m, G, torch.int32), ('hit', m, G, torch.bool), ('bar', m, G, torch.float32)))
     const,member = c.const.numpy(), c.member.numpy()
+    few = member.astype(np.int32)                                          # pairs in 32 bits: half the memory
     long, (slope,base) = length.numpy(), (a.numpy() for a in c.off_each(_u(x)))
     e = np.empty(n, long.dtype)                                            # how far the own score can be off
     guess = prev is None
@@ -388,7 +413,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         f = (I.view(w*G, g).index_select(0, torch.from_numpy(at)).numpy() >= wall[:,None]).reshape(-1).nonzero()[0]
         if len(f) > 24*w: over.append(i); continue
         h = at.take(f//g); row = h//G
-        rows.append(row + i); cols.append(member.take((h - row*G)*g + f%g))
+        rows.append((row + i).astype(np.int32)); cols.append(few.take((h - row*G)*g + f%g))
     labels, close, found = prev, 0, sum(map(len, rows))
     if found:
         r,k = np.concatenate(rows), np.concatenate(cols)
@@ -398,7 +423,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         if len(keep):
             r,k,v,ev = r.take(keep),k.take(keep),v.take(keep),ev.take(keep)
             has = r[np.r_[True, r[1:] != r[:-1]]]
-            r,k,v = np.r_[r, has], np.r_[k, prev.take(has)], np.r_[v, own.take(has)]
+            r,k,v = np.r_[r, has], np.r_[k, prev.take(has).astype(np.int32)], np.r_[v, own.take(has)]
             ev = np.r_[ev, e.take(has)]
             best = np.full(n, np.inf, own.dtype); np.minimum.at(best, r, v + ev)
             near = (v - ev <= best.take(r)).nonzero()[0]
@@ -467,9 +492,10 @@ class _Points:
 
     def _survey(self):
         "Refuse what is not finite; find scale, mean and total squared length. Two passes over the points at most"
-        m, n, total, parts, marks = max(64, 2**17//self.d), 0, 0., [], []
+        m, n, total, parts, marks, work = max(64, 2**17//self.d), 0, 0., [], [], {}
+        wide = lambda x: _room(work, 'survey', min(m, self.n or m), self.d, torch.float64)[:len(x)].copy_(x) if x.device.type == 'cpu' else x.double()
         for i,x in self.raw(m):
-            y = x.double()
+            y = wide(x)
             if self.stream: marks.append(self._mark(x))
             parts.append(torch.linalg.vecdot(y, y)); total = total + y.sum(0); n += len(x)
         self.n, sq = n, torch.cat(parts)
@@ -486,7 +512,7 @@ class _Points:
         if sq is None or not self.spherical and m2 > 1e-3*max(float(sq.sum()) - m2, 0.):
             parts = []
             for i,x in self.scaled(m):
-                y = x.double() if self.spherical else x.double() - mu
+                y = wide(x) if self.spherical else wide(x).sub_(mu)
                 parts.append(torch.linalg.vecdot(y, y))
             sq = torch.cat(parts)
             if not self.spherical: self.mu = mu
@@ -550,6 +576,10 @@ class _Points:
             y = x.to(C.dtype) - C.index_select(0, labels[i:i+len(x)])
             out[i:i+len(x)] = torch.linalg.vecdot(y, y)
         return out
+
+    def guess(self, labels, moved):
+        "The labels of the pass before, if most points will keep theirs or all else is too coarse; `moved` of them were new"
+        return labels if moved <= self.n//5 or self.screen != 'none' or self.work.get('vague') else None
 
     def _ready(self, C):
         return _Centres(C, None if self.mu is None else self.mu.double(), self.far, self.dtype, self.screen, self.top*2**-30)

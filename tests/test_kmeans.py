@@ -9,7 +9,7 @@ from conftest import root
 CODE = '''
 import numpy as np, torch
 from dl4ia_nbdev.kmeans import KMeans, kmeans_plus_plus
-def status(key): return int(next(l for l in open('/proc/self/status') if l.startswith(key)).split()[1])/1024
+def status(key): return int(next(l for l in open('/proc/self/status') if l.startswith(key)).split()[1])*1024/1e6
 rng = np.random.default_rng(0)
 X = rng.standard_normal((100_000, 256), dtype=np.float32)
 small = X[:5000].copy()
