@@ -189,9 +189,9 @@ def _seconds(f, times):
     for _ in range(times): t0 = time.perf_counter(); f(); t.append(time.perf_counter() - t0)
     return min(t)
 
-def _conv(const, x, C):
-    "const - x·C, (m,k), as a 1×1 convolution over an image of m×1 pixels with d channels"
-    y = torch.nn.functional.conv2d(x.contiguous()[None,:,None,:].permute(0,3,1,2), (-C)[:,:,None,None], const)
+def _conv(x, C, const=None):
+    "x·C + const, (m,k), as a 1×1 convolution over an image of m×1 pixels with d channels"
+    y = torch.nn.functional.conv2d(x.contiguous()[None,:,None,:].permute(0,3,1,2), C[:,:,None,None], const)
     return y.permute(0,2,3,1).reshape(len(x), len(C))
 
 @functools.cache
@@ -200,8 +200,8 @@ def _conv_pays():
     g = torch.Generator().manual_seed(0)
     x,C,b = torch.randn(4096, 64, generator=g), torch.randn(100, 64, generator=g), torch.randn(100, generator=g)
     try:
-        if not torch.allclose(_conv(b, x, C), torch.addmm(b, x, C.T, alpha=-1), rtol=0, atol=1e-3): return False
-        return _seconds(lambda: _conv(b, x, C), 15)*1.2 < _seconds(lambda: torch.addmm(b, x, C.T, alpha=-1), 15)
+        if not torch.allclose(_conv(x, C, b), torch.addmm(b, x, C.T), rtol=0, atol=1e-3): return False
+        return _seconds(lambda: _conv(x, C, b), 15)*1.2 < _seconds(lambda: torch.addmm(b, x, C.T), 15)
     except RuntimeError: return False
 
 def _by_conv():
@@ -214,8 +214,13 @@ def _passes(d):
 
 def _scores(const, x, C, m, work=None):
     "const - x·C, float32, for at most m rows"
-    if _by_conv(): return _conv(const, x, C)
+    if _by_conv(): return _conv(x, -C, const)
     return torch.addmm(const, x, C.T, alpha=-1, out=_room(work, 'S', m, len(C), torch.float32)[:len(x)])
+
+def _product(a, b, out=None):
+    "a·bᵀ for two matrices, by the faster way there is; `out` may be used"
+    if a.device.type == 'cpu' and a.dtype == b.dtype == torch.float32 and len(a)*b.numel() >= 2**23 and _by_conv(): return _conv(a, b.contiguous())
+    return torch.mm(a, b.T, out=out)
 
 # %% ../nbs/01a_nearest.ipynb #6a8b825e
 def _packed(x, raw, length, c, m, work=None):

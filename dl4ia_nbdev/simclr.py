@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
-from .nearest import _whole
+from .nearest import _product, _whole
 from .processes import World
 from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
@@ -48,10 +48,11 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     tiles = [(slice(i, min(i + tile, n)), slice(j, min(j + tile, m))) for i in range(0, n, tile) for j in range(i if square else 0, m, tile)]
     kept = {} if sum((a.stop - a.start)*(b.stop - b.start) for a,b in tiles) <= _keep else None
     room,spare = (None if kept is not None or k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
+    product = _product if len(tiles) > 1 else lambda a, b, out=None: torch.mm(a, b.T, out=out)             # one small matrix is not worth the choice
     def exps(S, shift): return torch.sub(S, shift, out=None if spare is None else spare[:S.numel()].view(S.shape)).exp_()
     def similarities(a, b):
         h,k = a.stop - a.start, b.stop - b.start
-        S = torch.mm(v[a], w[b].T) if room is None else torch.mm(v[a], w[b].T, out=room[:h*k].view(h, k))
+        S = product(v[a], w[b], None if room is None else room[:h*k].view(h, k))
         lo,hi = max(a.start + first, b.start), min(a.stop + first, b.stop)       # where a view meets itself
         if lo < hi: S[lo - first - a.start: hi - first - a.start, lo - b.start: hi - b.start].fill_diagonal_(-math.inf)
         return S
@@ -75,8 +76,8 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
         S = kept[a.start, b.start] if kept is not None else similarities(a, b)
         if safe: S = (S if kept is not None else S.exp_()).mul_(mine[a, None] + theirs[b])
         else: one = exps(S, mine[a, None]); S = S.sub_(theirs[b]).exp_().add_(one)
-        if g is None: g = torch.mm(S, every); break
-        g[a].addmm_(S, every[b])
+        if g is None: g = product(S, every.T); break
+        g[a] += product(S, every[b].T)
         if square and a.start != b.start: g[b].addmm_(S.T, every[a])
     h = n//2; g[:h].sub_(u[h:], alpha=2); g[h:].sub_(u[:h], alpha=2)
     return loss, g.div_(tau)
