@@ -20,7 +20,7 @@ from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn
 from .kmeans import KMeans, update
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -369,7 +369,7 @@ class DeepCluster:
         _check_stem(self.encoder, images); self.norm_ = SimpleNamespace(mean=images.mean, std=images.std)
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
-        with fork_seed(seed(0)), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
+        with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = self._features(images[:2]).shape[1]
             if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))

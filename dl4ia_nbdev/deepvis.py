@@ -28,7 +28,7 @@ from .data import ImageSet, _check_seed, photos
 from .evaluate import _Watch, _channels_last
 from .nearest import _whole
 from .plot import show_grid
-from .train import _device, autocast, keep_modes, precision_dtype
+from .train import _device, autocast, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/04_deepvis.ipynb #87cdcb7f
 def imagenet_network()->tuple[nn.Module, tuple[tuple[float, ...], tuple[float, ...]]]: # (network in evaluation mode, (mean, std) it wants)
@@ -164,7 +164,7 @@ class Logit(Objective):
 def _frozen(model):
     "Evaluation mode and weights without gradients inside the block; both are given back afterwards"
     wanted = [(p, p.requires_grad, p.data) for p in model.parameters()]
-    with keep_modes(model):
+    with keep_modes(model), hold_memory(_device(model)):
         model.eval()
         try:
             for p,_,w in wanted:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .data import ImageSet, _atomic
 from .kmeans import KMeans
 from .report import Table
-from .train import Progress, _device, autocast, fast_bfloat16, fit, fork_seed, keep_modes, precision_dtype
+from .train import Progress, _device, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
@@ -142,7 +142,7 @@ def embed(
         if len(h) == len(images): out[l] = h
     todo = [l for l in layers if l not in out]
     if todo:
-        with keep_modes(encoder), fork_seed(0), torch.no_grad(), (nullcontext() if tap or todo == [None] else _Watch(encoder, todo)) as watch:
+        with keep_modes(encoder), hold_memory(device), fork_seed(0), torch.no_grad(), (nullcontext() if tap or todo == [None] else _Watch(encoder, todo)) as watch:
             encoder.eval(); at, last = 0, max(todo, key=names.index) if tap else None
             for x,_ in images.batches(batch_size, device):
                 x = _channels_last(x)

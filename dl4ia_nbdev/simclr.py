@@ -16,7 +16,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
 from .nearest import _product, _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, fit, fork_seed, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -311,7 +311,7 @@ class SimCLR:
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         steps, self.history_ = n//N, []
-        with fork_seed(seed(0)), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
+        with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'precision_dtype', 'autocast', 'keep_modes',
-           'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
+           'hold_memory', 'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import hashlib, math, os, pickle, random, re, shutil, sys, time, warnings
+import ctypes, functools, hashlib, math, os, pickle, platform, random, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -81,6 +81,33 @@ def keep_modes(
     try: yield model
     finally:
         for m,t in modes.items(): m.training = t
+
+# %% ../nbs/00b_train.ipynb #a91d7c3e
+@functools.cache
+def _malloc():
+    "mallopt and malloc_trim of glibc; None where there is another C library, or the user has set up this one"
+    if platform.libc_ver()[0] != 'glibc' or any(k.startswith('MALLOC_') or k == 'GLIBC_TUNABLES' for k in os.environ): return None
+    try: c = ctypes.CDLL(None); return c.mallopt, c.malloc_trim
+    except (OSError, AttributeError): return None
+
+_holding = 0
+
+@contextmanager
+def hold_memory(
+    device='cpu',  # Where the work is done; nothing happens for a GPU
+):
+    "Keep memory that a block gives back, for it to take again, and return it to the system at the end: faster wherever large tensors come and go on a CPU (glibc; elsewhere nothing happens, nor where `MALLOC_…` or `GLIBC_TUNABLES` are set)"
+    global _holding
+    own = _malloc() if torch.device(device).type == 'cpu' else None
+    if own is None: yield; return
+    mallopt, trim = own; _holding += 1
+    for option,v in ((-4, 0), (-1, 2**31 - 1)): mallopt(option, v)          # M_MMAP_MAX: no pieces of their own; M_TRIM_THRESHOLD: keep what lies free at the top
+    try: yield
+    finally:
+        _holding -= 1
+        if not _holding:
+            for option,v in ((-4, 2**16), (-3, 2**25), (-1, 2**26)): mallopt(option, v)          # the largest thresholds that glibc gives itself
+            trim(0)
 
 # %% ../nbs/00b_train.ipynb #255ec0ad
 def _where():
@@ -200,7 +227,7 @@ def fit(
     device = _device(model)
     precision_dtype(precision, device)
     world, history = World(device), []
-    with keep_modes(model), whole_batch_norm(model, world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
+    with keep_modes(model), hold_memory(device), whole_batch_norm(model, world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
         (net, acc), draws = _prepare(model, world), _OwnDraws(world)
         for epoch in range(epochs):
             model.train(); t0 = time.perf_counter(); n = 0; sums: dict[str, float] = {}

@@ -107,3 +107,19 @@ def test_large_pictures_get_a_palette():
     im = Image.open(io.BytesIO(base64.b64decode(small)))
     assert im.mode == 'P' and im.size == (300, 300) and len(small) < .8*len(png)
     assert shrink(small) == small and shrink(png, at_least=10**9) == png
+
+
+def test_charts_get_a_smaller_palette_and_look_the_same():
+    np, Image = pytest.importorskip('numpy'), pytest.importorskip('PIL.Image')
+    from matplotlib.figure import Figure
+    fig = Figure(figsize=(6, 3), dpi=100)
+    ax = fig.subplots()
+    for i in range(8): ax.plot(np.cumsum(np.random.default_rng(i).standard_normal(300)), label=f'walk {i}')
+    ax.legend()
+    buf = io.BytesIO()
+    fig.savefig(buf, format='png')
+    png = base64.b64encode(buf.getvalue()).decode()
+    small = shrink(png)
+    assert len(small) < .6*len(png) and shrink(small) == small
+    was, now = (np.asarray(Image.open(io.BytesIO(base64.b64decode(o))).convert('RGB')).astype(int) for o in (png, small))
+    assert (abs(was - now).max(2) > 25).mean() <= 1e-4 and abs(was - now).mean() < .5
