@@ -227,7 +227,7 @@ def split_title(path):
     Path(path).write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
 
 
-def shrink(png, at_least=10_000, picture=60_000):
+def shrink(png, at_least=10_000, picture=25_000):
     """The base64 `png` with a palette of 256 colours, where that makes it a good deal smaller: from `at_least` bytes if but one pixel in ten thousand changes by
     more than a tenth (charts: a third of the size), from `picture` bytes in any case, dithered (photographs: a third)"""
     from PIL import Image, ImageChops
