@@ -10,7 +10,6 @@ __all__ = ['Operator', 'RandomResizedCrop', 'RandomCrop', 'RandomHorizontalFlip'
 # %% ../nbs/04a_views.ipynb #0dcd4fdb
 import math, re
 from collections.abc import Callable
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,11 +37,6 @@ def _size(size, name='size'):
     s = (size, size) if isinstance(size, int) and not isinstance(size, bool) else tuple(size) if isinstance(size, (tuple, list)) else ()
     if len(s) != 2 or any(not isinstance(o, int) or o < 1 for o in s): raise ValueError(f"{name} must be a whole number of pixels or a pair (height, width), got {size!r}")
     return s
-
-def _empty(shape, like):
-    "Memory for a large result. On the CPU it is numpy's, which asks Linux for large pages: the first writing takes a tenth of the time"
-    if like.device.type != 'cpu' or like.dtype not in (torch.float32, torch.float64): return torch.empty(shape, dtype=like.dtype, device=like.device)
-    return torch.from_numpy(np.empty(shape, like.numpy().dtype))
 
 def _uniform(n, lo, hi, g): return lo + (hi - lo)*torch.rand(n, generator=g)
 
@@ -429,7 +423,7 @@ class Augment:
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             for k,o in ops: y = o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
-            if out is None: out = _empty((n, *y.shape[1:]), y)
+            if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
             out.index_copy_(0, at.to(y.device), y)
         return out
 
