@@ -162,7 +162,7 @@ class Logit(Objective):
 # %% ../nbs/04_deepvis.ipynb #64dd1013
 @contextmanager
 def _frozen(model):
-    "Evaluation mode and weights without gradients inside the block; both are given back afterwards"
+    "Evaluation mode, weights without gradients and held memory inside the block; all are given back afterwards"
     wanted = [(p, p.requires_grad, p.data) for p in model.parameters()]
     with keep_modes(model), hold_memory(_device(model)):
         model.eval()

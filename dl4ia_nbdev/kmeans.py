@@ -28,10 +28,10 @@ def _add(sums, x, labels, weight=None, sign=1, work=None):
             sums += sign*torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0)
         return
     m = max(64, 2**18//x.shape[1])
-    room = _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
+    room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
     for i in range(0, len(x), m):
         y = x[i:i+m]
-        if y.dtype != torch.float64 or weight is not None: y = room[:len(y)].copy_(y)
+        if room is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
         sums.index_add_(0, labels[i:i+m], y, alpha=sign)
 

@@ -162,6 +162,19 @@ def _settle(raw, exact, rows, cols):
     first = np.empty(len(r), bool); first[:1] = True; np.not_equal(r[1:], r[:-1], out=first[1:])
     return r[first], cols[o[first]]
 
+def _pick(rows, cols, low, high, raw, exact, labels):
+    """Of candidate pairs whose scores lie between `low` and `high`, write the nearest of every row to `labels`: the only one that can be, or what float64 says.
+    Returns how many rows float64 decided"""
+    best = np.full(len(labels), np.inf, high.dtype); np.minimum.at(best, rows, high)
+    near = (~(low > best.take(rows))).nonzero()[0]
+    rows,cols = rows.take(near),cols.take(near)
+    alone = np.bincount(rows, minlength=len(labels)).take(rows) == 1
+    labels[rows[alone]] = cols[alone]
+    if alone.all(): return 0
+    rows,cols = _settle(raw, exact, rows[~alone], cols[~alone])
+    labels[rows] = cols
+    return len(rows)
+
 # %% ../nbs/01a_nearest.ipynb #f4772448
 def _plain(x, raw, length, c):
     "Nearest of the centres `c` by one matrix product. Returns labels, and how many rows float64 had to decide"
@@ -290,18 +303,11 @@ def _kept(x, raw, length, c, m, prev, work=None):
         i = (~(S > best[:,None])).numpy().reshape(-1).nonzero()[0]         # where the smallest are; of several the first
         row = i//k; col = i - row*k
         if len(row) > len(r): col = col[np.searchsorted(row, np.arange(len(r)))]
-        labels[r] = col
         wall = torch.from_numpy(above(best.numpy(), col, length.take(r)))
         i = (~(S > wall[:,None])).numpy().reshape(-1).nonzero()[0]
-        if len(i) == len(r): return
-        row = i//k
-        several = (np.bincount(row, minlength=len(r)) > 1).take(row)
-        i,row = i[several],row[several]; col = i - row*k
-        v, e = F.take(i), length.take(r.take(row))*slope.take(col)
-        top = np.full(len(r), np.inf, np.float32); np.minimum.at(top, row, v + up.take(col) + e)
-        near = ~(v - e > top.take(row))
-        row,l = _settle(raw, c.exact, r.take(row[near]), col[near])
-        labels[row] = l; close += len(row)
+        row = i//k; col = i - row*k; row = r.take(row)
+        v, e = F.take(i), length.take(row)*slope.take(col)
+        close += _pick(row, col, v - e, v + up.take(col) + e, raw, c.exact, labels)
 
     for i in range(0, n, m):
         s = slice(i, min(i + m, n)); mine = labels[s]
@@ -430,17 +436,8 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
             has = r[np.r_[True, r[1:] != r[:-1]]]
             r,k,v = np.r_[r, has], np.r_[k, prev.take(has).astype(np.int32)], np.r_[v, own.take(has)]
             ev = np.r_[ev, e.take(has)]
-            best = np.full(n, np.inf, own.dtype); np.minimum.at(best, r, v + ev)
-            near = (v - ev <= best.take(r)).nonzero()[0]
-            r,k,v = r.take(near),k.take(near),v.take(near)
-            alone = np.bincount(r, minlength=n).take(r) == 1
             labels = prev.copy()
-            one = alone.nonzero()[0]
-            labels[r.take(one)] = k.take(one)
-            if len(one) < len(r):                                          # nearer to each other than rounding: float64 decides
-                r,k = r[~alone],k[~alone]
-                row,l = _settle(raw, c.exact, r, k); close = len(row)
-                labels[row] = l
+            close = _pick(r, k, v - ev, v + ev, raw, c.exact, labels)
     labels = torch.from_numpy(labels)
     for i in over:
         s = slice(i, min(i + m, n))
@@ -497,8 +494,9 @@ class _Points:
 
     def _survey(self):
         "Refuse what is not finite; find scale, mean and total squared length. Two passes over the points at most"
-        m, n, total, parts, marks, work = max(64, 2**17//self.d), 0, 0., [], [], {}
-        wide = lambda x: _room(work, 'survey', min(m, self.n or m), self.d, torch.float64)[:len(x)].copy_(x) if x.device.type == 'cpu' else x.double()
+        m, n, total, parts, marks = max(64, 2**17//self.d), 0, 0., [], []
+        room = torch.empty(m, self.d, dtype=torch.float64, device=self.device)
+        wide = lambda x: room[:len(x)].copy_(x)
         for i,x in self.raw(m):
             y = wide(x)
             if self.stream: marks.append(self._mark(x))
