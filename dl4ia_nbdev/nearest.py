@@ -107,13 +107,17 @@ class _Centres:
         if self.vast: self.screen = 'none'
         if self.screen != 'none': _group(self, half, floor)
 
+    def slope(self, u):
+        "How far a product can be off, for a point and a centre of length 1"
+        return (self.C.shape[1] + 8)*u
+
     def off_by(self, length, u, passes=4):
         "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both; the constant goes through so many roundings"
-        return length*((self.C.shape[1] + 8)*u*self.top) + passes*u*(self.most + self.top**2)
+        return length*(self.slope(u)*self.top) + passes*u*(self.most + self.top**2)
 
     def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
-        return self.norm*((self.C.shape[1] + 8)*u), passes*u*(self.const.abs() + self.norm**2)
+        return self.norm*self.slope(u), passes*u*(self.const.abs() + self.norm**2)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -262,9 +266,10 @@ def _packed(x, raw, length, c, m, work=None):
         labels[doubt] = np.einsum('ij,ij->i', y, y).reshape(-1, k).argmin(1)
         return torch.from_numpy(labels), len(doubt)
     if work is not None: work['vague'] = len(doubt) > n//4                 # too coarse for scores that span many scales
-    r = torch.from_numpy(doubt)
-    l,close = _kept(x.index_select(0, r), raw.index_select(0, r), length.index_select(0, r), c, m, torch.from_numpy(labels.take(doubt)), work)
-    labels[doubt] = l.numpy()
+    close = 0
+    for r in torch.from_numpy(doubt).split(max(m, 2**21//d)):
+        l,more = _kept(*(a.index_select(0, r) for a in (x, raw, length)), c, m, torch.from_numpy(labels.take(r.numpy())), work)
+        labels[r.numpy()] = l.numpy(); close += more
     return torch.from_numpy(labels), close
 
 @functools.cache
@@ -279,7 +284,7 @@ def _direct(x, raw, length, c, m=None, work=None, prev=None):
     "Nearest of the centres `c` by one matrix product, in the fastest way there is here; `prev`: labels that most points may keep"
     k = len(c.C)
     if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and not c.vast and _packing_works():
-        m = m or max(64, min(len(x), 2**(21 if _by_conv() else 19)//k))
+        m = m or max(64, min(len(x), 2**21//k if _by_conv() else min(2**13, 2**22//k)))
         return _packed(x, raw, length, c, m, work) if prev is None else _kept(x, raw, length, c, m, prev, work)
     m = m or max(256, (2**26 if x.is_cuda else 2**18)//max(k, x.shape[1]))
     parts = [_plain(y, z, l, c) for y,z,l in zip(x.split(m), raw.split(m), length.split(m))]
@@ -292,7 +297,15 @@ def _kept(x, raw, length, c, m, prev, work=None):
     slope,base = c.off_each(_u_mm(x), _passes(d)); base = 1.25*base
     low, up, slope = c.const - base, (2.02*base).numpy(), (1.01*slope).numpy()             # scores from below, and what lies between them and scores from above:
     labels, length, steepest = prev.numpy().copy(), length.numpy(), slope.max()            # a part for the centre, and one that grows with the point
-    above = lambda own, of, length: own + up.take(of) + length*(slope.take(of) + steepest)           # a rival further up than this is none
+    reach = 4.04*c.slope(_u_mm(x))*length                                  # of a centre not more than four times as far out as the point
+    far = steepest if (reach < steepest).sum()*8 > n else None             # (of any, where that is as good)
+
+    def above(own, of, at):
+        "A rival of the points `at` further up than this is none"
+        L = length[at]
+        own = own + up.take(of) + L*slope.take(of)
+        return own + L*(steepest if far is None else np.where(own < 3.9*L*L, np.minimum(reach[at], far), far))
+
     least, at, rows, parts, close = _room(work, 'rival', 1, m, torch.float32)[0], np.arange(0, m*k, k), [], [], 0
 
     def look():
@@ -303,7 +316,7 @@ def _kept(x, raw, length, c, m, prev, work=None):
         i = (~(S > best[:,None])).numpy().reshape(-1).nonzero()[0]         # where the smallest are; of several the first
         row = i//k; col = i - row*k
         if len(row) > len(r): col = col[np.searchsorted(row, np.arange(len(r)))]
-        wall = torch.from_numpy(above(best.numpy(), col, length.take(r)))
+        wall = torch.from_numpy(above(best.numpy(), col, r))
         i = (~(S > wall[:,None])).numpy().reshape(-1).nonzero()[0]
         row = i//k; col = i - row*k; row = r.take(row)
         v, e = F.take(i), length.take(row)*slope.take(col)
@@ -315,7 +328,7 @@ def _kept(x, raw, length, c, m, prev, work=None):
         F, j = S.numpy().reshape(-1), at[:len(S)] + mine
         own = F.take(j); F[j] = np.inf
         torch.amin(S, 1, out=least[:len(S)])
-        r = (~(least[:len(S)].numpy() > above(own, mine, length[s]))).nonzero()[0]
+        r = (~(least[:len(S)].numpy() > above(own, mine, s))).nonzero()[0]
         if len(r):
             F[j.take(r)] = own.take(r)
             rows.append(r + i); parts.append(S.index_select(0, torch.from_numpy(r)))
