@@ -271,8 +271,12 @@ def lloyd(a, res):
         blocks = [b for b in (256, 1024, 4096, 16384) if b < len(X)] + [len(X)]
         jobs = {(o, None): lambda o=o: fits[o](X, C, iters) for o in a.impls}
         for o in a.impls: fits[o](X, C, 1)                                               # warm up
+        few, quick = products(X[:4096], C), None
         for o, f in products(X, C).items():
             try:
+                few[o](1024); t = min(timed(few[o], 1024)[0] for _ in range(3))
+                quick = quick or t                                                       # the first is what the others are measured by
+                if t > 5*quick and 'float32' not in o: res.note(f'{o}: left out, {t/quick:.0f} times as slow as {product} on {min(len(X), 4096):,} rows'); continue
                 for b in blocks: f(b)
             except RuntimeError as e: res.note(f'{o}: no product here ({str(e).splitlines()[0]})')
             else: jobs |= {(o, b): lambda f=f, b=b: f(b) for b in blocks}

@@ -267,7 +267,7 @@ def _packed(x, raw, length, c, m, work=None):
         return torch.from_numpy(labels), len(doubt)
     if work is not None: work['vague'] = len(doubt) > n//4                 # too coarse for scores that span many scales
     close = 0
-    for r in torch.from_numpy(doubt).split(max(m, 2**21//d)):
+    for r in torch.from_numpy(doubt).split(max(m, 2**20//d)):
         l,more = _kept(*(a.index_select(0, r) for a in (x, raw, length)), c, m, torch.from_numpy(labels.take(r.numpy())), work)
         labels[r.numpy()] = l.numpy(); close += more
     return torch.from_numpy(labels), close
@@ -284,7 +284,7 @@ def _direct(x, raw, length, c, m=None, work=None, prev=None):
     "Nearest of the centres `c` by one matrix product, in the fastest way there is here; `prev`: labels that most points may keep"
     k = len(c.C)
     if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and not c.vast and _packing_works():
-        m = m or max(64, min(len(x), 2**21//k if _by_conv() else min(2**13, 2**22//k)))
+        m = m or max(64, min(len(x), 2**21//k if _by_conv() else min(2**13, 3*2**20//k)))
         return _packed(x, raw, length, c, m, work) if prev is None else _kept(x, raw, length, c, m, prev, work)
     m = m or max(256, (2**26 if x.is_cuda else 2**18)//max(k, x.shape[1]))
     parts = [_plain(y, z, l, c) for y,z,l in zip(x.split(m), raw.split(m), length.split(m))]
