@@ -164,7 +164,7 @@ def test(path, slow=False, report=None):
                 problem[:] = [cell.idx_, _short_tb(self.exc, text)]
 
     shell, nt.CaptureShell = nt.CaptureShell, Recorder
-    force = _force_flags() if slow else []
+    force = _force_flags(slow)
     start = time.time()
     try: ok, _ = nt.test_nb(path, skip_flags=get_config().tst_flags.split(), force_flags=force, showerr=False, basepath=root)
     finally: nt.CaptureShell = shell
@@ -189,9 +189,11 @@ def _rel(path):
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _force_flags():
+def _force_flags(slow):
+    "Of the flags that cells are skipped for, those that are none here"
     import torch
-    return ['slow', 'gpu'] if torch.cuda.is_available() else ['slow']
+    from dl4ia_nbdev.train import fast_bfloat16
+    return ['slow']*slow + ['gpu']*(slow and torch.cuda.is_available()) + ['bf16']*(slow or fast_bfloat16('cpu'))
 
 
 def _cell_message(rel, nb, idx, tb):
@@ -257,7 +259,7 @@ def save(path, slow=False, timeout=None):
     path = Path(path).resolve()
     os.chdir(root)
     split_title(path)
-    skip = skipped(path, get_config().tst_flags.split(), _force_flags() if slow else [])
+    skip = skipped(path, get_config().tst_flags.split(), _force_flags(slow))
     nb = nbformat.read(path, as_version=4)
     last = [0]
 
