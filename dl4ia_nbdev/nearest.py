@@ -298,13 +298,14 @@ def _kept(x, raw, length, c, m, prev, work=None):
     low, up, slope = c.const - base, (2.02*base).numpy(), (1.01*slope).numpy()             # scores from below, and what lies between them and scores from above:
     labels, length, steepest = prev.numpy().copy(), length.numpy(), slope.max()            # a part for the centre, and one that grows with the point
     reach = 4.04*c.slope(_u_mm(x))*length                                  # of a centre not more than four times as far out as the point
-    far = steepest if (reach < steepest).sum()*8 > n else None             # (of any, where that is as good)
+    varied = (reach < steepest).sum()*8 > n                                # else the largest of any centre is as good
+    reach = np.minimum(reach, steepest)
 
     def above(own, of, at):
         "A rival of the points `at` further up than this is none"
         L = length[at]
         own = own + up.take(of) + L*slope.take(of)
-        return own + L*(steepest if far is None else np.where(own < 3.9*L*L, np.minimum(reach[at], far), far))
+        return own + L*(np.where(own < 3.9*L*L, reach[at], steepest) if varied else steepest)
 
     least, at, rows, parts, close = _room(work, 'rival', 1, m, torch.float32)[0], np.arange(0, m*k, k), [], [], 0
 

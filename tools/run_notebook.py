@@ -193,7 +193,7 @@ def _force_flags(slow):
     "Of the flags that cells are skipped for, those that are none here"
     import torch
     from dl4ia_nbdev.train import fast_bfloat16
-    return ['slow']*slow + ['gpu']*(slow and torch.cuda.is_available()) + ['bf16']*(slow or fast_bfloat16('cpu'))
+    return ['slow']*slow + ['gpu']*(slow and torch.cuda.is_available()) + ['bf16']*fast_bfloat16()
 
 
 def _cell_message(rel, nb, idx, tb):
