@@ -2,8 +2,11 @@
 
 Each runs in a process of its own, through `tools/run_notebook.py` and so through nbdev's test runner: one notebook's crash,
 threads or memory do not touch the next. `--slow` also runs the cells and tests marked slow.
+
+Most of a chapter's time goes by on one core, so pytest-xdist (`-n auto` in pytest.ini) runs two files at a time, the notebooks
+that say of themselves that they take longest first.
 """
-import json, os, signal, subprocess, sys
+import json, os, re, signal, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,23 @@ def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='also run notebook cells and tests marked slow (and gpu cells, where there is a GPU)')
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    "Workers for `-n auto`: one for two cores, at least two and at most four; one file, and what is slow and may measure time, runs in this process"
+    files = {o.split('::')[0] for o in config.args}
+    if config.getoption('--slow') or len(files) == 1 and Path(*files).is_file(): return 0
+    return max(2, min(4, (os.cpu_count() or 2)//2))
+
+
+def _runtime(item):
+    "Seconds that a notebook's *Runtime* line states; a minute where it has none, 0 for other tests"
+    if not isinstance(item, NotebookItem): return 0
+    m = re.search(r'\*Runtime\*[^\d.\n]*(\d+) (s|minute)', item.path.read_text(encoding='utf-8'))
+    return int(m[1])*(60 if m[2] == 'minute' else 1) if m else 60
+
+
 def pytest_collection_modifyitems(config, items):
+    if 'PYTEST_XDIST_WORKER' in os.environ: items.sort(key=_runtime, reverse=True)
     if config.getoption('--slow'): return
     for item in items:
         if item.get_closest_marker('slow'): item.add_marker(pytest.mark.skip(reason='slow: run with --slow'))
