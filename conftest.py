@@ -13,6 +13,9 @@ import pytest
 
 root = Path(__file__).resolve().parent
 nbs = root/'nbs'
+if 'PYTEST_XDIST_WORKER' in os.environ:                    # the cores are shared, and threads that wait for each other on a shared core cost a tenth
+    share = (os.cpu_count() or 2)//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 2))
+    for o in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'): os.environ.setdefault(o, str(min(2, max(1, share))))
 timeout, slow_timeout = int(os.environ.get('DL4IA_NB_TIMEOUT', 1200)), int(os.environ.get('DL4IA_NB_TIMEOUT', 4*3600))
 
 
