@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parent
-nbs = root/'nbs'
+sys.path.insert(0, str(root/'tools'))
+from run_notebook import thread_counts
+nbs, cores = root/'nbs', os.cpu_count() or 2
 if 'PYTEST_XDIST_WORKER' in os.environ:                    # the cores are shared, and threads that wait for each other on a shared core cost a tenth
-    share = (os.cpu_count() or 2)//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 2))
-    for o in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'): os.environ.setdefault(o, str(min(2, max(1, share))))
+    share = cores//int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 2))
+    for o in thread_counts: os.environ.setdefault(o, str(min(2, max(1, share))))
 timeout, slow_timeout = int(os.environ.get('DL4IA_NB_TIMEOUT', 1200)), int(os.environ.get('DL4IA_NB_TIMEOUT', 4*3600))
 
 
@@ -28,7 +30,7 @@ def pytest_xdist_auto_num_workers(config):
     "Workers for `-n auto`: one for two cores, at least two and at most four; one file, and what is slow and may measure time, runs in this process"
     files = {o.split('::')[0] for o in config.args}
     if config.getoption('--slow') or len(files) == 1 and Path(*files).is_file(): return 0
-    return max(2, min(4, (os.cpu_count() or 2)//2))
+    return max(2, min(4, cores//2))
 
 
 def _runtime(item):

@@ -17,7 +17,8 @@ from pathlib import Path
 root = Path(__file__).resolve().parent.parent
 TABLE = 'application/vnd.dl4ia.table+json'
 EXACT = 1e-9
-threads = {o: '2' for o in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')} | dict(OMP_WAIT_POLICY='PASSIVE')      # threads that wait in a loop take the cores from those that work, ten times over where others use the machine
+thread_counts = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'
+threads = dict.fromkeys(thread_counts, '2') | dict(OMP_WAIT_POLICY='PASSIVE')      # threads that wait in a loop take the cores from those that work, ten times over where others use the machine
 
 
 # ---- notebooks as plain JSON ----
