@@ -282,7 +282,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         random_state=None,  # None, a whole number, a numpy RandomState or a CPU torch.Generator
         device=None,        # Where to compute, if not where X is; X then goes there block by block
         chunk_size=None,    # Rows handled at once; None chooses by k and device
-        screen='auto',      # How the nearest centre is found: 'auto', 'int8' or 'none'; changes the time, never the labels
+        screen='auto',      # How the nearest centre is found: 'auto', 'int8', 'bfloat16' or 'none'; changes the time, never the labels
         trace=False,        # Keep centres and labels of every iteration in trace_?
     ):
         self.n_clusters,self.init,self.n_init,self.max_iter,self.tol,self.empty,self.spherical = n_clusters,init,n_init,max_iter,tol,empty,spherical
@@ -343,9 +343,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             old, fresh = labels, pts.stream or labels is None or changed > n//3
             if fresh: sums = torch.zeros(k, pts.d, dtype=torch.float64, device=pts.device)
             labels,close,rivals = pts.assign(C, pts.guess(old, changed), (lambda x,s,l: _add(sums, x, l, None if w is None else w[s], work=pts.work)) if fresh else None)
-            if pts.screen == "int8" and self.screen == "auto" and i > 1 and rivals > n*max(3, k*pts.d//2**13):
+            if pts.screen != 'none' and self.screen == 'auto' and i > 1 and rivals > n*max(3, k*pts.d//2**13):
                 strikes += 1
-                if strikes > 1: pts.choose(k, 'none')                     # eight bits cannot tell these centres apart
+                if strikes > 1: pts.choose(k, 'none')                     # so few bits cannot tell these centres apart
             if fresh and self._world is not None: sums = self._world.sum(sums)
             if fresh: changed = n if old is None else int((labels != old).sum())
             else:     changed = self._carry(pts, sums, old, labels, w)     # few points moved
@@ -429,7 +429,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Centres as they leave, and the labels and inertia that these give: predict sees the same"
         self.cluster_centers_ = pts.leave(C/pts.out)
         C = pts.inward(_enter(self.cluster_centers_)[0])
-        pts.choose(len(C), 'none' if pts.screen == 'none' else self.screen)
+        pts.choose(len(C), pts.screen)
         old, J = labels, 0.
         labels = pts.assign(C, old)[0]
         if sums is not None and old is not None:                                               # sums of the old labels are at hand
