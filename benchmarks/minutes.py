@@ -167,7 +167,7 @@ def main():
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
     p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
     p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster: file for the encoder, in half precision')
-    p.add_argument('--epochs', type=int, help='of simclr and deepcluster: train so many, in place of --minutes'); p.add_argument('--results', type=Path, help='folder of cifar10_minutes.json, to which the rows are added')
+    p.add_argument('--epochs', type=int, help='of simclr and deepcluster: train so many, in place of --minutes'); p.add_argument('--results', type=Path, help='results to which the rows are added: a file, or the folder of cifar10_minutes.json')
     a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
     if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs): p.error(f'--save, --checkpoint and --epochs are for simclr and deepcluster, got {a.method}')
     if a.images and a.results: p.error('--results: a trial with few images is no result')
@@ -186,7 +186,8 @@ def main():
             made = build_encoder('convnet', 32, width=tuple(done['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
             save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=a.minutes, epochs=done['epochs'], seed=a.seed, settings=json.dumps(done['settings']), **{k: rows[0][k] for k in ('knn', 'linear') if k in rows[0]})
     if a.results:
-        stored = load_results('cifar10_minutes', a.results); save_results('cifar10_minutes', [dict(environment=stored['environment']) | r for r in stored['rows']] + [_plain(r) | dict(environment=environment()) for r in rows], a.results, **stored['settings'])
+        name, folder = (a.results.stem, a.results.parent) if a.results.suffix == '.json' else ('cifar10_minutes', a.results)
+        stored = load_results(name, folder); save_results(name, [dict(environment=stored['environment']) | r for r in stored['rows']] + [_plain(r) | dict(environment=environment()) for r in rows], folder, **stored['settings'])
     for r in rows:
         r = _plain(r); print(json.dumps(r), flush=True)
         if a.json:
