@@ -699,7 +699,8 @@ class _Points:
 
     def guess(self, labels, moved):
         "The labels of the pass before, if most points will keep theirs or all else is too coarse; `moved` of them were new"
-        return labels if moved <= self.n//5 or self.screen == 'int8' or self.screen == 'bfloat16' and (moved <= self.n//2 or self.d >= 128) or self.work.get('vague') else None
+        helps = dict(none=moved <= self.n//5, int8=True, bfloat16=moved <= self.n//2 or self.d >= 128)         # (in few features a float product costs little)
+        return labels if helps[self.screen] or self.work.get('vague') else None
 
     def _ready(self, C):
         return _Centres(C, None if self.mu is None else self.mu.double(), self.far, self.dtype, self.screen, self.top*2**-30)
@@ -711,7 +712,7 @@ class _Points:
             ways = []
             if self.n >= 1024 and _csr_works():
                 if k >= 128 and self.d >= 32 and k*self.d >= 2**15 and _int8_pays(): ways.append('int8')
-                if k >= 32 and self.d >= 16 and _bfloat16_pays(min(self.d, 256), min(k, 512)) and not (ways and _int8_faster()): ways.append('bfloat16')
+                if k >= 32 and self.d >= 16 and _bfloat16_pays(*(min(1 << (v - 1).bit_length(), most) for v,most in ((self.d, 256), (k, 512)))) and not (ways and _int8_faster()): ways.append('bfloat16')
             screen = ways[-1] if ways else 'none'
         if screen != self.screen: self.V = self.Q = None                   # codes of another kind
         self.screen = screen

@@ -39,20 +39,31 @@ def _others(z):
     if len({w for _,w in every}) > 1: raise ValueError(f"z1 must have one width in all processes, got {[w for _,w in every]}")
     return world, [2*r for r,_ in every]
 
+def _at_once(u, tau, grad):
+    "`_loss_and_gradient` where all similarities are one tile and none of their exponentials leaves the range of floats"
+    h, v = len(u)//2, u*tau**-.5
+    S = torch.mm(v, v.T).fill_diagonal_(-math.inf).exp_(); total = S.sum(1)
+    loss = total.log().sum() - (v[:h]*v[h:]).sum()*2                       # each pair counts in two rows
+    if not grad: return loss, None
+    inv = 1/total; g = torch.mm(S.mul_(inv[:, None] + inv), u)
+    g[:h].sub_(u[h:], alpha=2); g[h:].sub_(u[:h], alpha=2)
+    return loss, g.div_(tau)
+
 def _loss_and_gradient(u, tau, grad, tile, world, rows):
     "The loss summed over the rows of u, and the gradient by u of its sum over the rows of all processes; one tile of similarities at a time"
-    n = len(u); a,b = u.chunk(2); partners = 2*(a*b).sum()/tau             # each pair counts in two rows
+    n, safe = len(u), 1/tau < 60
+    if world is None and safe and n <= tile: return _at_once(u, tau, grad)
+    a,b = u.chunk(2); partners = 2*(a*b).sum()/tau
     every,first = (u, 0) if world is None else (world.gather(u, rows), sum(rows[:world.rank]))
-    square, safe = world is None, 1/tau < 60
+    square = world is None
     v = u/math.sqrt(tau); w = v if square else every/math.sqrt(tau); m = len(every)
     tiles = [(slice(i, min(i + tile, n)), slice(j, min(j + tile, m))) for i in range(0, n, tile) for j in range(i if square else 0, m, tile)]
     kept = {} if sum((a.stop - a.start)*(b.stop - b.start) for a,b in tiles) <= _keep else None
     room,spare = (None if kept is not None or k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
-    product = _product if len(tiles) > 1 else lambda a, b, out=None: torch.mm(a, b.T, out=out)             # one small matrix is not worth the choice
     def exps(S, shift): return torch.sub(S, shift, out=None if spare is None else spare[:S.numel()].view(S.shape)).exp_()
     def similarities(a, b):
         h,k = a.stop - a.start, b.stop - b.start
-        S = product(v[a], w[b], None if room is None else room[:h*k].view(h, k))
+        S = _product(v[a], w[b], None if room is None else room[:h*k].view(h, k))
         lo,hi = max(a.start + first, b.start), min(a.stop + first, b.stop)       # where a view meets itself
         if lo < hi: S[lo - first - a.start: hi - first - a.start, lo - b.start: hi - b.start].fill_diagonal_(-math.inf)
         return S
@@ -71,13 +82,12 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     if not grad: return loss, None
     mine = 1/total if safe else lse
     theirs = mine if square else world.gather(mine, rows)
-    g = torch.zeros_like(u) if len(tiles) > 1 else None
+    g = torch.zeros_like(u)
     for a,b in tiles:
         S = kept[a.start, b.start] if kept is not None else similarities(a, b)
         if safe: S = (S if kept is not None else S.exp_()).mul_(mine[a, None] + theirs[b])
         else: one = exps(S, mine[a, None]); S = S.sub_(theirs[b]).exp_().add_(one)
-        if g is None: g = product(S, every.T); break
-        g[a] += product(S, every[b].T)
+        g[a] += _product(S, every[b].T)
         if square and a.start != b.start: g[b].addmm_(S.T, every[a])
     h = n//2; g[:h].sub_(u[h:], alpha=2); g[h:].sub_(u[:h], alpha=2)
     return loss, g.div_(tau)
