@@ -543,15 +543,21 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     return torch.from_numpy(labels), close, found + (8 if small else 32)*sum(map(len, over))
 
 @functools.cache
+def _bfloat16_right():
+    "Is the bfloat16 product there, and summed in float32? Asked once"
+    a = torch.ones(64, 256, dtype=torch.bfloat16); a[:,0],a[:,-1] = 4096,-4096
+    try: return bool((torch.mm(a, torch.ones(256, 96, dtype=torch.bfloat16)) == 254).all())
+    except (RuntimeError, NotImplementedError): return False
+
+@functools.cache
 def _bfloat16_pays(d, k):
-    "Is the bfloat16 product there, summed in float32, and at least 1.5 times as fast as the float one for `d` features and `k` centres? Asked once"
-    a, b = torch.ones(4096, d, dtype=torch.bfloat16), torch.ones(d, k, dtype=torch.bfloat16); a[:,0],a[:,-1] = 4096,-4096
+    "Is the bfloat16 product right, and at least 1.5 times as fast as the float one for `d` features and `k` centres? Asked once"
+    if not _bfloat16_right(): return False
+    a, b = torch.ones(4096, d, dtype=torch.bfloat16), torch.ones(d, k, dtype=torch.bfloat16)
     x, C, const = a.float(), b.T.float().contiguous(), torch.zeros(k)
     half, full = lambda n: torch.mm(a[:n], b), lambda n: _scores(const, x[:n], C, n)
-    try:
-        if not (half(64) == d - 2).all() or _seconds(lambda: half(64), 2) > 10*_seconds(lambda: full(64), 2): return False      # (without instructions for it: a hundred times slower)
-        return _seconds(lambda: half(4096), 7)*1.5 < _seconds(lambda: full(4096), 7)
-    except (RuntimeError, NotImplementedError): return False
+    if _seconds(lambda: half(64), 2) > 10*_seconds(lambda: full(64), 2): return False      # (without instructions for it: a hundred times slower)
+    return _seconds(lambda: half(4096), 7)*1.5 < _seconds(lambda: full(4096), 7)
 
 @functools.cache
 def _int8_faster():
@@ -708,6 +714,7 @@ class _Points:
     def choose(self, k, screen='auto'):
         "Pick the way of a pass over k centres"
         if self.device.type != 'cpu' or self.d < 2: screen = 'none'                     # (one column: torch 2.4's integer product is wrong there)
+        elif screen == 'bfloat16' and not _bfloat16_right(): screen = 'none'
         elif screen == 'auto':
             ways = []
             if self.n >= 1024 and _csr_works():
