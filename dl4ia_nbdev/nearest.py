@@ -494,14 +494,15 @@ def _widen(c, D, const):
     c.slack = 2.02*N, 2.02*P + np.float32(sums)*N, (1.01*(const - p + spare)).float().numpy() - 1.01*q
 
 def _rounded(x, length):
-    "bfloat16 codes of the rows of `x`, and (n,2) float32 which bfloat16 holds: the length of what rounding took off, and of the code, both from above"
+    "bfloat16 codes of the rows of `x` with four more numbers, (n,d+4); and two of these, (n,2) float32: the length of what rounding took off, and of the code, both from above"
     code = x.to(torch.bfloat16)
     left = x - code
     V = torch.stack([torch.linalg.vector_norm(left, dim=1).mul_(1 + 2*x.shape[1]*2**-24).add_(1e-30), length*(1 + 2**-7)], 1).float()
-    return code, torch.from_numpy(_value(_bits(V.numpy(), True)))
+    V = torch.from_numpy(_value(_bits(V.numpy(), True)))
+    return torch.cat([code, V.bfloat16(), code.new_ones(len(x), 2)], 1), V
 
 def _halved(x, raw, length, c, V, codes, prev, m, work=None):
-    "What `_screened` returns, by bfloat16 products. `V` as from `_rounded`; `codes` (n,d+4) bfloat16, or None: made block by block"
+    "What `_screened` returns, by bfloat16 products. `codes` and `V` as from `_rounded`; where `codes` is None they are made block by block"
     (n,d),kp = x.shape,c.H.shape[1]
     small = kp*d <= 2**14                                                  # a whole row of float products costs less than choosing some
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
@@ -521,20 +522,21 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
         bar = g - .004*np.abs(g) - (left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine))       # the true one is not lower
         r = (~(bar > 1.004*best)).nonzero()[0]
         if not len(r): continue
-        if small or len(r) > w - w//4: over.append(r + i if len(r) <= w - w//4 else np.arange(i, i+w)); continue
+        if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
         F[j.take(r)] = own.take(r)                                         # among the rivals
         bar = bar.take(r); bar -= .004*np.abs(bar)
         B,bar,low = I.index_select(0, torch.from_numpy(r)).numpy(), _bits(bar, bar < 0), (bar < 0).nonzero()[0]
         if len(low): B[low],bar[low] = _ordered(B[low]),_ordered(bar[low])
         f = (B >= bar[:,None]).reshape(-1).nonzero()[0]
-        if len(f) > 24*w: over.append(r + i); continue                     # screening rules out too little here
+        if len(f) > 24*w: over.append(r + i); continue
         row = f//kp
         rows.append((r + i).take(row).astype(np.int32)); cols.append((f - row*kp).astype(np.int32))
     close, found = 0, sum(map(len, rows))
     if found:
         r,k = np.concatenate(rows), np.concatenate(cols)
-        v, e = c.const.numpy().take(k) - _dots(x, torch.from_numpy(r), torch.from_numpy(k), c.C).numpy(), (a.numpy() for a in c.off_each(_u(x)))
-        e = length.numpy().take(r)*next(e).take(k) + next(e).take(k)
+        v = c.const.numpy().take(k) - _dots(x, torch.from_numpy(r), torch.from_numpy(k), c.C).numpy()
+        slope,base = (a.numpy() for a in c.off_each(_u(x)))
+        e = length.numpy().take(r)*slope.take(k) + base.take(k)
         close = _pick(r, k, v - e, v + e, raw, c.exact, labels)
     for r in over:
         y = [a.index_select(0, torch.from_numpy(r)) for a in (x, raw, length)]
@@ -619,11 +621,11 @@ class _Points:
         "Refuse what is not finite; find scale, mean and total squared length. Two passes over the points at most"
         m, n, total, parts, marks = max(64, 2**17//self.d), 0, 0., [], []
         room = torch.empty(m, self.d, dtype=torch.float64, device=self.device)
-        wide = lambda x: room[:len(x)].copy_(x)
+        wide, squares = lambda x: room[:len(x)].copy_(x), lambda y: torch.linalg.vector_norm(y, dim=1).square_()
         for i,x in self.raw(m):
             y = wide(x)
             if self.stream: marks.append(self._mark(x))
-            parts.append(torch.linalg.vector_norm(y, dim=1).square_()); total = total + y.sum(0); n += len(x)
+            parts.append(squares(y)); total = total + y.sum(0); n += len(x)
         self.n, sq = n, torch.cat(parts)
         if self.stream: self.marks = torch.cat(marks)
         if not bool(torch.isfinite(sq).all()): self._refuse_bad(m)
@@ -638,8 +640,7 @@ class _Points:
         if sq is None or not self.spherical and m2 > 1e-3*max(float(sq.sum()) - m2, 0.):
             parts = []
             for i,x in self.scaled(m):
-                y = wide(x) if self.spherical else wide(x).sub_(mu)
-                parts.append(torch.linalg.vecdot(y, y))
+                parts.append(squares(wide(x) if self.spherical else wide(x).sub_(mu)))
             sq = torch.cat(parts)
             if not self.spherical: self.mu = mu
         self.sq = sq                                                       # ‖x-μ‖²
@@ -731,12 +732,12 @@ class _Points:
     def _halve(self):
         "What `_halved` wants to know of all points: the lengths; and the codes where they are small"
         d, self.V = self.d, torch.empty(self.n, 2)
-        if self.n*(d + 4) <= 2**23: self.Q = torch.ones(self.n, d + 4, dtype=torch.bfloat16)
+        if self.n*(d + 4) <= 2**23: self.Q = torch.empty(self.n, d + 4, dtype=torch.bfloat16)
         for i,x,_ in self.blocks():
             for j in range(0, len(x), m := max(256, 2**19//d)):
                 s = slice(i+j, i + min(j+m, len(x)))
-                code,self.V[s] = _rounded(x[j:j+m], self.length[s])
-                if self.Q is not None: self.Q[s,:d] = code; self.Q[s,d:d+2] = self.V[s]
+                codes,self.V[s] = _rounded(x[j:j+m], self.length[s])
+                if self.Q is not None: self.Q[s] = codes
 
     def _code(self, x, Q, V):
         "Write the codes of the rows `x` to `Q` and what belongs to them to `V`, a part at a time"
@@ -773,8 +774,8 @@ class _Points:
         if c.screen == 'none' or c.screen == 'bfloat16' and prev is None: return *_direct(x, raw, length, c, self.chunk, self.work, prev), 0
         if c.screen == 'bfloat16':
             if self.V is None and not self.stream: self._halve()
-            V,Q = _rounded(x, length)[1] if self.stream else self.V[at], None if self.Q is None else self.Q[at]
-            way, m = _halved, min(len(x), max(64, 2**23//c.H.shape[1]))
+            Q,V = _rounded(x, length) if self.stream else (None if self.Q is None else self.Q[at], self.V[at])
+            way, m = _halved, min(len(x), max(64, 2**22//c.H.shape[1]))
         else:
             way, m = _screened, min(len(x), max(64, 2**20//(c.G*c.g)))
             if self.Q is not None: Q,V = self.Q[at], self.V[at]
