@@ -3,6 +3,7 @@
 
     python benchmarks/minutes.py simclr --minutes 5 --set '{"size": 24}' # the recipe for five minutes
     python benchmarks/minutes.py simclr --minutes 1 --validate --set '{"lr": 0.002}'     # a setting tried on a tenth of the training set, held out
+    python benchmarks/minutes.py simclr --minutes 3 --search --results trials.json       # all of `searches`, one change at a time, likewise judged; a stopped search goes on
     python benchmarks/minutes.py deepcluster --minutes 5
     pip install lightly; python benchmarks/minutes.py lightly --minutes 5 --stem default
     python benchmarks/minutes.py baselines                               # raw pixels, the same networks untrained
@@ -31,8 +32,13 @@ from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
 from dl4ia_nbdev.views import Augment, RandomResizedCrop, simclr_cifar
 
-recipe = dict(width=(32, 64, 128, 256), lr=4e-3, temperature=.1, batch_size=128, crop=.2, jitter=.5, size=32, projection_head=2, weight_decay=1e-2, warmup=.1)
-clusters = dict(width=(32, 64, 128, 256), n_clusters=300, rounds=5, views=True, crop=.2, jitter=.5, lr=.05, batch_size=128, pca_dim=64)
+recipe = dict(encoder='convnet', width=(32, 64, 128, 256), lr=4e-3, temperature=.1, batch_size=128, crop=.2, jitter=.5, size=32, projection_head=2, weight_decay=1e-2, warmup=.1)
+clusters = dict(width=(32, 64, 128, 256), size=32, n_clusters=300, rounds=5, views=True, crop=.2, jitter=.5, lr=.05, batch_size=128, pca_dim=64)
+# What `--search` tries: one change at a time from the first entry
+searches = dict(
+    simclr=(dict(size=24), dict(lr=2e-3), dict(lr=8e-3), dict(projection_head=1), dict(batch_size=64), dict(batch_size=512), dict(temperature=.05), dict(temperature=.2), dict(precision='float32'), dict(encoder='resnet18', stem='default'), dict(encoder='alexnet'),
+            dict(crop=.08), dict(crop=.4), dict(size=16), dict(size=32), dict(jitter=.25), dict(jitter=1.), dict(width=[16, 64, 128, 256]), dict(width=[48, 96, 192, 384]), dict(optimizer='lars', lr=None), dict(optimizer='sgd', lr=.1), dict(warmup=.02), dict(weight_decay=1e-1), dict(encoder='resnet18')),
+    deepcluster=(dict(), dict(size=24), dict(lr=.02), dict(lr=.1), dict(n_clusters=100), dict(n_clusters=1000), dict(rounds=2), dict(rounds=10), dict(jitter=.25), dict(batch_size=256), dict(views=False)))
 
 
 def images(validate, most=None):
@@ -54,6 +60,16 @@ def judge(encoder, tr, te, linear=True):
 def recipe_views(crop, jitter, size):
     "SimCLR's views for CIFAR-10 with crops of at least the share `crop`"
     return Augment(RandomResizedCrop(size, scale=(crop, 1.)), *simclr_cifar(size, jitter).ops[1:])
+
+
+def network(s, seed):
+    "The untrained encoder that the settings ask for, which are taken out of `s`"
+    kind, width, stem = s.pop('encoder', 'convnet'), s.pop('width'), s.pop('stem', None); more = dict(width=tuple(width)) if kind == 'convnet' else {}
+    if stem: more['small'] = stem == 'cifar'
+    if kind.startswith('resnet'):
+        with fork_seed(seed): return resnet(int(kind[6:]), 32, **more)
+    made = build_encoder(kind, 32, seed=seed, **more)
+    return made.net if made.layer is None else made
 
 
 def on_normalised(views, images):
@@ -90,12 +106,11 @@ class Curve:
         return got, t
 
 
-def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None):
+def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=True):
     "Our SimCLR: (encoder, what was done). Several sizes in a list share the epochs, the first one first"
-    s = recipe | own; width = s.pop('width'); sizes = s.pop('size'); sizes = sizes if isinstance(sizes, list) else [sizes]; crop, jitter = s.pop('crop'), s.pop('jitter')
+    s = recipe | own; sizes = s.pop('size'); where = {k: s.pop(k) for k in ('encoder', 'width', 'stem') if k in s}; sizes = sizes if isinstance(sizes, list) else [sizes]; crop, jitter = s.pop('crop'), s.pop('jitter')
     def new(epochs, images, sizes=sizes, callbacks=(), **kwargs):
-        with fork_seed(seed): net = ConvNet(tuple(width))
-        views = recipe_views(crop, jitter, sizes[0])
+        net, views = network(dict(where), seed), recipe_views(crop, jitter, sizes[0])
         def grow(run, rec, history): views.ops[0].size = (sizes[min(len(sizes) - 1, (rec['epoch'] + 1)*len(sizes)//epochs)],)*2
         return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images, callbacks=(*callbacks, grow), **kwargs)
     b = s['batch_size']; n = len(tr)//b
@@ -104,17 +119,16 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None):
         step = sum((timed(5, z), median(timed(10, z) for _ in range(3)))[1] for z in sizes)/len(sizes)      # the first run of anything is slow
         return dict(step=step, epochs=max(1, int(minutes*60/(step*n))))
     plan = dict(epochs=epochs) if epochs else planned(checkpoint, measure); epochs = plan['epochs']
-    made = new(epochs, tr, callbacks=[Curve(tr, te, epochs)], checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
+    made = new(epochs, tr, callbacks=[Curve(tr, te, epochs)]*watch, checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
     return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*plan.get('step', took/epochs/n), 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), curve=curve, settings=recipe | own)
 
 
-def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None):
+def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=True):
     "Our DeepCluster: (encoder, what was done). Rounds of equal length; the time of one epoch and one clustering is measured first"
-    s = clusters | own; width, rounds, views, changes = s.pop('width'), s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), 32)
+    s = clusters | own; where = {k: s.pop(k) for k in ('encoder', 'width', 'stem') if k in s}; rounds, views, changes = s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), s.pop('size'))
     if views: s['augment'] = on_normalised(changes, tr)
     def new(epochs, recluster, images, **kwargs):
-        with fork_seed(seed): net = ConvNet(tuple(width))
-        return DeepCluster.small(net, epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images, **kwargs)
+        return DeepCluster.small(network(dict(where), seed), epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images, **kwargs)
     def measure():
         new(1, 1, tr[:2*s['n_clusters'] + 200])                                             # the first run of anything is slow
         t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
@@ -122,7 +136,7 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None):
         return dict(epoch=epoch, clustering=clustering, every=max(1, round((minutes*60 - rounds*clustering)/rounds/epoch)))
     if epochs and epochs % rounds: raise ValueError(f'epochs must be a multiple of the rounds ({rounds}), got {epochs}')
     plan = dict(every=epochs//rounds) if epochs else planned(checkpoint, measure); every = plan['every']
-    made = new(every*rounds, every, tr, callbacks=[Curve(tr, te, every*rounds)], checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
+    made = new(every*rounds, every, tr, callbacks=[Curve(tr, te, every*rounds)]*watch, checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
     return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), **{f'{k}_seconds': round(plan[k], 1) for k in ('epoch', 'clustering') if k in plan}, curve=curve, history=[{k: h[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in h} for h in made.history_[::every]], settings=clusters | own)
 
 
@@ -161,37 +175,61 @@ def lightly(tr, te, minutes, seed, own):
     return net.eval(), dict(epochs=round(steps*s['batch_size']/len(tr), 2), seconds=round(took, 1), ms_per_step=round(1e3*took/steps, 1), images_per_second=round(steps*s['batch_size']/took), loss=round(sum(losses[-20:])/len(losses[-20:]), 4), settings=s)
 
 
+def trained(a, own, tr, te):
+    "One run and its judgement: (encoder, row)"
+    base, more = dict(method=a.method, minutes=a.minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set'), {}
+    if a.method in ('simclr', 'deepcluster'): more = dict(checkpoint=a.checkpoint, epochs=a.epochs, watch=not a.search)
+    encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, **more)
+    return encoder, base | done | judge(encoder, tr, te, not a.no_linear)
+
+
+def untrained(a, tr, te):
+    "Rows of raw pixels and of the networks before training"
+    new = {'raw pixels': nn.Flatten, 'ConvNet, untrained': lambda: ConvNet(tuple(recipe['width'])), 'ConvNet twice as wide, untrained': lambda: ConvNet((64, 128, 256, 512)), 'ResNet-18, CIFAR stem, untrained': lambda: resnet(18, 32), 'ResNet-18, ImageNet stem, untrained': lambda: resnet(18, 32, small=False)}; nets = {}
+    for k, make in new.items():
+        with fork_seed(a.seed): nets[k] = make()
+    return [dict(method=a.method, minutes=0, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set', representation=n) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
+
+
+def keep(row, a):
+    "Print a row, and add it to the files that were asked for"
+    r = _plain(row); print(json.dumps(r), flush=True); r = r | dict(environment=environment())
+    if a.results:
+        name, folder = (a.results.stem, a.results.parent) if a.results.suffix == '.json' else ('cifar10_minutes', a.results)
+        stored = load_results(name, folder) if (folder/f'{name}.json').exists() else dict(rows=[], settings=dict(command='benchmarks/minutes.py', data='CIFAR-10 (lossy files)'), environment=None)
+        save_results(name, [dict(environment=stored['environment']) | o for o in stored['rows']] + [r], folder, **stored['settings'])
+    if a.json:
+        with open(a.json, 'a', encoding='utf-8') as f: f.write(json.dumps(r) + '\n')
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('method', choices=('simclr', 'deepcluster', 'supervised', 'lightly', 'baselines')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
+    p.add_argument('--search', action='store_true', help='of simclr and deepcluster: every change of `searches`, judged as with --validate; what --results has already is left out')
     p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
-    p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster: file for the encoder, in half precision')
+    p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster, for the ConvNet: file for the encoder, in half precision')
     p.add_argument('--epochs', type=int, help='of simclr and deepcluster: train so many, in place of --minutes'); p.add_argument('--results', type=Path, help='results to which the rows are added: a file, or the folder of cifar10_minutes.json')
     a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
-    if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs): p.error(f'--save, --checkpoint and --epochs are for simclr and deepcluster, got {a.method}')
+    if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs or a.search): p.error(f'--save, --checkpoint, --epochs and --search are for simclr and deepcluster, got {a.method}')
+    if a.search and (a.save or a.checkpoint or not a.results): p.error('--search needs --results, and takes neither --save nor --checkpoint')
+    if a.save and own.get('encoder', 'convnet') != 'convnet': p.error(f"--save is for the ConvNet, got {own['encoder']}")
     if a.images and a.results: p.error('--results: a trial with few images is no result')
     if a.checkpoint and isinstance(own.get('size'), list): p.error('--checkpoint: a run with several sizes starts anew')
     if a.threads: torch.set_num_threads(a.threads)
-    tr, te = images(a.validate, a.images); base = dict(method=a.method, minutes=a.minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set')
+    a.validate |= a.search; tr, te = images(a.validate, a.images)
     if a.method == 'baselines':
-        new = {'raw pixels': nn.Flatten, 'ConvNet, untrained': lambda: ConvNet(tuple(recipe['width'])), 'ConvNet twice as wide, untrained': lambda: ConvNet((64, 128, 256, 512)), 'ResNet-18, CIFAR stem, untrained': lambda: resnet(18, 32), 'ResNet-18, ImageNet stem, untrained': lambda: resnet(18, 32, small=False)}; nets = {}
-        for k, make in new.items():
-            with fork_seed(a.seed): nets[k] = make()
-        rows = [base | dict(representation=n, minutes=0) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
+        for row in untrained(a, tr, te): keep(row, a)
+    elif a.search:
+        whole = recipe if a.method == 'simclr' else clusters; first, *changes = searches[a.method]; done = load_results(a.results.stem, a.results.parent)['rows'] if a.results.exists() else []
+        for change in ({}, *changes):
+            s = first | own | change
+            if not any((r['method'], r['minutes'], r['seed'], r['settings']) == (a.method, a.minutes, a.seed, _plain(whole | s)) for r in done): keep(trained(a, s, tr, te)[1], a)
     else:
-        encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, *([a.checkpoint, a.epochs] if a.method in ('simclr', 'deepcluster') else []))
-        rows = [base | done | judge(encoder, tr, te, not a.no_linear)]
+        encoder, row = trained(a, own, tr, te); keep(row, a)
         if a.save:
-            made = build_encoder('convnet', 32, width=tuple(done['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
-            save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=a.minutes, epochs=done['epochs'], seed=a.seed, settings=json.dumps(done['settings']), **{k: rows[0][k] for k in ('knn', 'linear') if k in rows[0]})
-    if a.results:
-        name, folder = (a.results.stem, a.results.parent) if a.results.suffix == '.json' else ('cifar10_minutes', a.results)
-        stored = load_results(name, folder); save_results(name, [dict(environment=stored['environment']) | r for r in stored['rows']] + [_plain(r) | dict(environment=environment()) for r in rows], folder, **stored['settings'])
-    for r in rows:
-        r = _plain(r); print(json.dumps(r), flush=True)
-        if a.json:
-            with open(a.json, 'a', encoding='utf-8') as f: f.write(json.dumps(r | dict(environment=environment())) + '\n')
+            made = build_encoder('convnet', 32, width=tuple(row['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
+            save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=a.minutes, epochs=row['epochs'], seed=a.seed, settings=json.dumps(row['settings']), **{k: row[k] for k in ('knn', 'linear') if k in row})
 
 
 if __name__ == '__main__': main()
