@@ -11,10 +11,10 @@
     python benchmarks/minutes.py deepcluster --minutes 5 --results nbs/results      # the row goes into the file that the page draws
     python benchmarks/minutes.py simclr --minutes 60 --checkpoint run.pt --save encoder.safetensors      # the same command after a stop goes on
 
-The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many epochs are trained as fit.
+The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many whole epochs are trained as fit; those of a search fill the time, with a last epoch more and some images fewer.
 Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvision's download. benchmarks/README.md says how each number is measured.
 """
-import argparse, json, sys, time
+import argparse, json, math, sys, time
 from pathlib import Path
 from statistics import median
 
@@ -36,7 +36,7 @@ recipe = dict(encoder='convnet', width=(32, 64, 128, 256), lr=4e-3, temperature=
 clusters = dict(width=(32, 64, 128, 256), size=32, n_clusters=300, rounds=5, views=True, crop=.2, jitter=.5, lr=.05, batch_size=128, pca_dim=64)
 # What `--search` tries: one change at a time from the first entry
 searches = dict(
-    simclr=(dict(size=24), dict(lr=2e-3), dict(lr=8e-3), dict(projection_head=1), dict(batch_size=64), dict(batch_size=512), dict(temperature=.05), dict(temperature=.2), dict(precision='float32'), dict(encoder='resnet18', stem='default'), dict(encoder='alexnet'),
+    simclr=(dict(size=24), dict(lr=2e-3), dict(lr=8e-3), dict(projection_head=1), dict(batch_size=64), dict(batch_size=512), dict(temperature=.05), dict(temperature=.2), dict(precision='float32'), dict(encoder='resnet18', stem='default'), dict(encoder='alexnet', size=32),
             dict(crop=.08), dict(crop=.4), dict(size=16), dict(size=32), dict(jitter=.25), dict(jitter=1.), dict(width=[16, 64, 128, 256]), dict(width=[48, 96, 192, 384]), dict(optimizer='lars', lr=None), dict(optimizer='sgd', lr=.1), dict(warmup=.02), dict(weight_decay=1e-1), dict(encoder='resnet18')),
     deepcluster=(dict(), dict(size=24), dict(lr=.02), dict(lr=.1), dict(n_clusters=100), dict(n_clusters=1000), dict(rounds=2), dict(rounds=10), dict(jitter=.25), dict(batch_size=256), dict(views=False)))
 
@@ -117,8 +117,10 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=True)
     def timed(steps, size): t = time.perf_counter(); new(1, tr[torch.arange(steps*b) % len(tr)], [size]); return (time.perf_counter() - t)/steps
     def measure():
         step = sum((timed(5, z), median(timed(10, z) for _ in range(3)))[1] for z in sizes)/len(sizes)      # the first run of anything is slow
-        return dict(step=step, epochs=max(1, int(minutes*60/(step*n))))
+        fit = minutes*60/(step*n)
+        return dict(step=step, epochs=max(1, int(fit) if watch else math.ceil(fit)), fit=fit)
     plan = dict(epochs=epochs) if epochs else planned(checkpoint, measure); epochs = plan['epochs']
+    if not watch: tr = tr[:int(len(tr)*min(1, plan['fit']/epochs))]; n = len(tr)//b            # a trial fills its time: one epoch more, of fewer images
     made = new(epochs, tr, callbacks=[Curve(tr, te, epochs)]*watch, checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
     return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*plan.get('step', took/epochs/n), 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), curve=curve, settings=recipe | own)
 

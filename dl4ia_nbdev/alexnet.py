@@ -36,7 +36,8 @@ class Sobel(nn.Module):
         if padding == 'zeros': self.register_buffer('pads_zeros', torch.ones((), dtype=torch.bool, device=self.grey.device))
         elif 'pads_zeros' in self._buffers: del self._buffers['pads_zeros']
     def forward(self, x):
-        "(N, C, H, W) float to (N, 2, H, W): horizontal gradient, vertical gradient"
+        "(N, C, H, W) float to (N, 2, H, W): horizontal gradient, vertical gradient; raises `ValueError` for another number of channels"
+        if x.ndim != 4 or x.shape[1] != self.grey.shape[1]: raise ValueError(f"x must be N×{self.grey.shape[1]}×H×W, got shape {tuple(x.shape)}")
         g = (x * self.grey).sum(1, keepdim=True)
         return F.conv2d(F.pad(g, (1, 1, 1, 1), mode='replicate' if self.padding == 'replicate' else 'constant'), self.kernel)
 
@@ -60,10 +61,11 @@ class AlexNet(nn.Module):
         grid:int=6,                            # Side of the map that fc6 reads; other sizes are averaged to it
         dropout:float=0.5,                     # Before fc6 and fc7, in training
     ):
-        "Raises `ValueError` for a norm or a Sobel that does not exist and for channel counts below 1"
+        "Raises `ValueError` for a norm or a Sobel that does not exist, for other than five convolutions and for channel counts below 1"
         super().__init__()
         if sobel not in (False, True, 'zeros'): raise ValueError(f"sobel must be False, True or 'zeros', got {sobel!r}")
         if norm not in (None, 'lrn', 'batch'): raise ValueError(f"norm must be None, 'lrn' or 'batch', got {norm!r}")
+        if len(widths) != 5 or len(kernels) != 5: raise ValueError(f"widths and kernels must have five entries each, got {len(widths)} and {len(kernels)}")
         if in_channels < 1: raise ValueError(f"in_channels must be at least 1, got {in_channels}")
         if n_classes is not None and n_classes < 1: raise ValueError(f"n_classes must be None or at least 1, got {n_classes}")
         self.in_channels, self.n_classes, self.grid = in_channels, n_classes, grid
@@ -216,11 +218,11 @@ def triple_order(
     X:Tensor,  # (n, …) images or features, flattened; Euclidean distance
     y:Tensor,  # (n,) integer kinds
 )->float:      # Share of triples with d(a, b) < d(a, c); ties count one half
-    "Over all triples (a and b of one kind, c of another): how often is the pair of one kind the closer one? Chance is 0.5; raises `ValueError` when there is no such triple, for lengths that differ and for values that are not finite"
+    "Over all triples (a and b of one kind, c of another): how often is the pair of one kind the closer one? Chance is 0.5; raises `ValueError` when there is no such triple, for shapes that differ and for values that are not finite"
     X,y = torch.as_tensor(X), torch.as_tensor(y)
-    if len(X) != len(y): raise ValueError(f"X and y must have the same length, got {len(X)} and {len(y)}")
+    if X.ndim < 2 or y.ndim != 1 or len(X) != len(y): raise ValueError(f"X must be (n, …) and y (n,), got shapes {tuple(X.shape)} and {tuple(y.shape)}")
     if not torch.isfinite(X).all(): raise ValueError(f"X must be finite, got NaN or infinity in {int((~torch.isfinite(X.flatten(1))).any(1).sum())} row(s)")
-    X = X.flatten(1).float(); X = X - X.mean(0)
+    X = X.flatten(1) if X.dtype == torch.float64 else X.flatten(1).float(); X = X - X.mean(0)
     wins = total = 0.
     for a in range(len(X)):
         d = (X - X[a]).square().sum(1)

@@ -63,18 +63,19 @@ def _groups(h, k, seed):
     return order.argsort()[u], (x - torch.as_tensor(km.cluster_centers_)[u]).norm(dim=1)
 
 def _verdict(before, after, history):
-    "Is it working? Sentences, and whether one of them is a warning"
-    said, bad = [], False
+    "Is it working? (sentence, is it a warning?) in turn"
+    said: list[tuple[str, bool]] = []
+    def say(s, warns=False): said.append((s, warns))
     loss = [h['loss'] for h in history if 'loss' in h]
-    if len(loss) > 1: said.append(f"The loss went from {loss[0]:.2f} to {loss[-1]:.2f}.")
+    if len(loss) > 1: say(f"The loss went from {loss[0]:.2f} to {loss[-1]:.2f}.")
     s0,s1,r0,r1 = before['std'], after['std'], before['rank'], after['rank']
-    if s1 < .1*s0 or r1 < 2: bad = True; said.append(f"The features have collapsed: spread {s1:.2g} where the untrained network has {s0:.2g}, effective rank {r1:.1f} where it has {r0:.1f}. Do not use them; train longer, with a lower learning rate or larger batches.")
-    else: said.append(f"No collapse: spread {s1:.2g} (untrained {s0:.2g}), effective rank {r1:.0f} (untrained {r0:.0f}).")
+    if s1 < .1*s0 or r1 < 2: say(f"The features have collapsed: spread {s1:.2g} where the untrained network has {s0:.2g}, effective rank {r1:.1f} where it has {r0:.1f}. Do not use them; train longer, with a lower learning rate or larger batches.", True)
+    else: say(f"No collapse: spread {s1:.2g} (untrained {s0:.2g}), effective rank {r1:.0f} (untrained {r0:.0f}).")
     if 'knn' in after:
-        said.append(f"Ten neighbours name the subfolder of {100*after['knn']:.0f} % of held-out pictures; the untrained network {100*before['knn']:.0f} %, raw pixels {100*after['raw']:.0f} %, chance {100*after['chance']:.0f} %.")
-        if after['knn'] < after['raw'] - .02: said.append("By neighbours raw pixels are still better: this is too little training, or too few pictures, to rely on.")
-        if after['knn'] < before['knn'] - .02: bad = True; said.append("Training has made the neighbours worse. More pictures, more epochs or milder views may help.")
-    return said, bad
+        say(f"Ten neighbours name the subfolder of {100*after['knn']:.0f} % of held-out pictures; the untrained network {100*before['knn']:.0f} %, raw pixels {100*after['raw']:.0f} %, chance {100*after['chance']:.0f} %.")
+        if after['knn'] < after['raw'] - .02: say("By neighbours raw pixels are still better: this is too little training, or too few pictures, to rely on.")
+        if after['knn'] < before['knn'] - .02: say("Training has made the neighbours worse. More pictures, more epochs or milder views may help.", True)
+    return said
 
 def learn_folder(
     folder,                    # Pictures; subfolders are classes, used to judge alone
@@ -147,10 +148,9 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
             except ValueError: pass                                               # one class only among the training pictures
         if table is not None:
             acc = {q['representation']: q['knn'] for q in table}; measured['untrained']['knn'] = acc['untrained']; measured['trained'] |= dict(knn=acc['trained'], raw=acc['raw pixels'], chance=acc['chance'])
-    said, bad = _verdict(measured['untrained'], measured['trained'], history)
     r.section('Is it working?')
     if few: r.text(f"{n} pictures are few: what follows may say more about the network before training than about learning.", 'warn')
-    for s in said: r.text(s, 'warn' if bad and s is said[-1] else '')
+    for s,warns in _verdict(measured['untrained'], measured['trained'], history): r.text(s, 'warn' if warns else '')
     keys = [k for k in ('loss', 'std_h', 'rank_h', 'knn', 'nmi_previous', 'changed') if sum(k in h for h in history) > 1]
     plt.close(plt.figure())                                                       # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
     with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
@@ -308,7 +308,7 @@ def evaluate_folder(
     cache=True,            # As in `ImageSet.from_folder`
     progress:bool=False,   # Say what is going on, on stderr
 ):                         # `Evaluation`
-    "The table of `evaluate` for a folder; raises `ValueError` for a folder without subfolders, and for other classes in `test`"
+    "The table of `evaluate` for a folder, normalised as the encoder's training pictures were; raises `ValueError` for a folder without subfolders, and for other classes in `test`"
     enc = _encoder(encoder, device).eval(); tr = _read(folder, enc.size, enc.channels, cache, progress, 4)
     if tr.labels is None: raise ValueError(f"folder: {folder} has no subfolders to be judged by")
     if test is None: te,tr = tr.split(.2, seed)

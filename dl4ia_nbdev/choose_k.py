@@ -66,7 +66,9 @@ def _silhouette(W, models, sample_size, seed):
     rows, x = [], W.cpu().numpy()
     for k,m in models.items():
         try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
-        except ValueError as e: raise ValueError(f"sample_size={sample_size} of {len(x)} points is too small a sample to score {k} clusters ({e})") from e
+        except ValueError as e:
+            found = len(np.unique(_numpy(m.labels_)))
+            raise ValueError(f"X: K-means found one cluster for k={k}, and the silhouette needs two" if found < 2 else f"sample_size={sample_size} of {len(x)} points is too small a sample to score {k} clusters ({e})") from e
         rows.append(dict(k=k, silhouette=s))
     return rows
 
@@ -216,7 +218,7 @@ def choose_k(
     sample_size=2000,                                   # Points scored by the silhouette, at most
     random_state=None,                                  # None, a whole number or a CPU torch.Generator
 )->KChoice:                                             # Measures, picks and fitted models
-    "Ask several methods for the number of clusters; raises `ValueError` or `TypeError` before any long work if one of them cannot run"
+    "Ask several methods for the number of clusters; raises `ValueError` or `TypeError`: before any long work if one of them cannot run, and after the fits where the silhouette's sample holds one cluster only"
     known = ('elbow','silhouette','gap','stability')
     methods = [methods] if isinstance(methods, str) else list(methods)
     for m in methods:

@@ -191,6 +191,10 @@ class ImageSet:
     def _like(self, images, labels, **kw):
         kw = dict(class_names=self.class_names, name=self.name, source=self.source, licence=self.licence, mean=self._mean, std=self._std) | kw
         return ImageSet(images, labels, **kw)
+    def _again(self, labels, **kw):
+        "The same images, and what is known of their files"
+        s = self._like(self.images, labels, **kw); s.files, s.skipped, s.duplicates = self.files, self.skipped, self.duplicates
+        return s
     @overload
     def __getitem__(self, i:int|np.integer)->Tensor: ...
     @overload
@@ -235,13 +239,13 @@ class ImageSet:
     )->'ImageSet':
         "The same images under other labels (pseudo-labels, say); raises `ValueError` or `TypeError` for labels that do not fit"
         self.mean
-        return self._like(self.images, labels, class_names=class_names)
+        return self._again(labels, class_names=class_names)
 
     def with_normalization(self,
         other:'ImageSet',  # The set whose mean and std are taken over, usually the training set
     )->'ImageSet':
         "The same images, normalised as `other` is; raises `ValueError` for another number of channels"
-        return self._like(self.images, self.labels, mean=other.mean, std=other.std)
+        return self._again(self.labels, mean=other.mean, std=other.std)
 
     def _normalisation(self)->tuple[Tensor, Tensor]:
         "Mean and standard deviation; what was not given is measured, once"
@@ -367,7 +371,7 @@ def _check_reading(size, channels):
     if size is not None: _check_n(size, 'size')
 
 def _to_bytes(a):
-    "Pixels of 16 bits, floats in [0, 1] or truth values as bytes"
+    "Pixels of 16 bits, wider whole numbers in 0…255, floats in [0, 1] or truth values as bytes"
     if a.dtype == np.uint8: return a
     if a.dtype == bool: return a.astype(np.uint8)*255
     if a.dtype.kind == 'f':
@@ -375,9 +379,10 @@ def _to_bytes(a):
         if a.min() < 0 or a.max() > 1: raise ValueError(f"pixels as floats must lie in [0, 1], got [{a.min():.3g}, {a.max():.3g}]")
         return (a*255).round().astype(np.uint8)
     if a.dtype.kind not in 'iu': raise ValueError(f"pixels must be numbers, got {a.dtype}")
+    if a.dtype == np.uint16: return (a.astype(np.float32)/257).round().astype(np.uint8)    # 65535 is white, as 255 is
     lo,hi = int(a.min()), int(a.max())
-    if lo < 0 or hi > 65535: raise ValueError(f"whole-number pixels must lie in 0…65535, got {lo}…{hi}")
-    return (a.astype(np.float32)/257).round().astype(np.uint8)             # 65535 is white, as 255 is
+    if lo < 0 or hi > 255: raise ValueError(f"pixels of dtype {a.dtype} must lie in 0…255 (uint16 is taken as 16 bits, 65535 being white), got {lo}…{hi}")
+    return a.astype(np.uint8)
 
 def _bands(a, channels):
     "An array H×W, H×W×C or C×H×W of any depth as `channels` PIL images of one band each"
@@ -408,9 +413,11 @@ def _decode(path, size, channels):
                 parts = _bands(tifffile.imread(path), channels)
             else:
                 with im:
-                    if im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
+                    if Image.MAX_IMAGE_PIXELS is not None and im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
                     if size and im.format == 'JPEG': im.draft(None, (2*size, 2*size))      # decode a large JPEG at a half, a quarter or an eighth, never below twice what is wanted
-                    if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3): parts = _bands(np.asarray(ImageOps.exif_transpose(im)), channels)
+                    if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3):
+                        a = np.asarray(ImageOps.exif_transpose(im)); deep = im.mode.startswith('I;16') or im.mode == 'I' and im.format == 'PNG'      # some versions of PIL give 16 bits as 32
+                        parts = _bands(a.astype(np.uint16) if deep else a, channels)
                     else: im = _full_colour(ImageOps.exif_transpose(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
         if parts is not None: a = np.stack([np.asarray(_resize_crop(b, size) if size else b) for b in parts], -1)
         return np.ascontiguousarray((a if a.ndim == 3 else a[..., None]).transpose(2, 0, 1))

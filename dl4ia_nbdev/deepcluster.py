@@ -19,6 +19,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn
 from .kmeans import KMeans, update
+from .nearest import _whole
 from .processes import World
 from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
@@ -33,14 +34,14 @@ class PCAWhiten:
         eps:float=1e-6,         # Axes whose variance is below eps times the largest are left unscaled at 0, and rows of length 0 stay 0
         whiten:bool=True,       # Divide every axis by its spread?
         l2:bool=True,           # Scale every row to length one?
-        method:str='auto',      # 'exact' (eigenvectors of the covariance), 'random' (block power iteration), or 'auto': exact while min(n, d) is at most 1024
+        method:str='auto',      # 'exact' (eigenvectors of the covariance), 'random' (block power iteration), or 'auto': exact while min(n, d) is at most 1024 or at most twice the axes
         n_iter:int=3,           # Power iterations of 'random'
         random_state:int=0,     # Seed of its first guess
     ):
-        "Raises `ValueError` for a `dim` below 1 and a `method` that does not exist, and for a negative `n_iter` or `random_state`"
-        if dim is not None and dim < 1: raise ValueError(f"dim must be at least 1 or None, got {dim}")
+        "Raises `TypeError` for a `dim` or `n_iter` that is not whole, `ValueError` for a `dim` below 1, a `method` that does not exist, and a negative `n_iter` or `random_state`"
+        if dim is not None: _whole(dim, 'dim')
         if method not in ('auto', 'exact', 'random'): raise ValueError(f"method must be 'auto', 'exact' or 'random', got {method!r}")
-        if n_iter < 0: raise ValueError(f"n_iter must be at least 0, got {n_iter}")
+        _whole(n_iter, 'n_iter', 0)
         _check_seed(random_state, 'random_state')
         self.dim, self.eps, self.whiten, self.l2, self.method, self.n_iter, self.random_state = dim, eps, whiten, l2, method, n_iter, random_state
     def fit(self,
@@ -117,12 +118,12 @@ def pca_whiten(
     return PCAWhiten(dim).fit(H).transform(H)
 
 # %% ../nbs/03_deepcluster.ipynb #202a3e86
-def _check_labels(labels, k=None):
+def _check_labels(labels, k=None, name='labels'):
     labels = torch.as_tensor(labels)
-    if labels.ndim != 1 or not len(labels): raise ValueError(f"labels must be 1-d and not empty, got shape {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex(): raise TypeError(f"labels must be integers, got {labels.dtype}")
+    if labels.ndim != 1 or not len(labels): raise ValueError(f"{name} must be 1-d and not empty, got shape {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex(): raise TypeError(f"{name} must be integers, got {labels.dtype}")
     lo,hi = int(labels.min()), int(labels.max())
-    if lo < 0 or (k is not None and hi >= k): raise ValueError(f"labels must lie in 0…{'' if k is None else k - 1}, got {lo}…{hi}")
+    if lo < 0 or (k is not None and hi >= k): raise ValueError(f"{name} must lie in 0…{'' if k is None else k - 1}, got {lo}…{hi}")
     return labels
 
 def uniform_sample(
@@ -195,7 +196,7 @@ def match_clusters(
 )->Tensor:            # (k,) int64: the old number of each of today's clusters, a permutation
     "Names for today's clusters that agree with the old ones on as many images as can be (Hungarian method, Kuhn 1955); raises `ValueError` for labels outside 0…k − 1 and lengths that differ, `TypeError` for labels that are not whole"
     from scipy.optimize import linear_sum_assignment
-    a,b = _check_labels(labels, n_clusters), _check_labels(previous, n_clusters)
+    a,b = _check_labels(labels, n_clusters), _check_labels(previous, n_clusters, 'previous')
     if len(a) != len(b): raise ValueError(f"labels and previous must have the same length, got {len(a)} and {len(b)}")
     M = torch.bincount(a.cpu()*n_clusters + b.cpu(), minlength=n_clusters**2).view(n_clusters, n_clusters)
     return torch.from_numpy(linear_sum_assignment(M.numpy(), maximize=True)[1])

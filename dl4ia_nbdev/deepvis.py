@@ -455,7 +455,7 @@ def _move(v, m, out):
 @dataclass
 class Maximised:
     "What `maximise` found, an entry an image"
-    images:Tensor      # (N, C, H, W) float32 in the limits: of each image's steps the one with the largest activation
+    images:Tensor      # (N, C, H, W) float32 in the limits: of each image's steps the one with the largest activation; where the network sees moved or resampled views only the last step, and from 100 on that at three quarters, are compared
     last:Tensor        # (N, C, H, W) float32: where the last step ended
     activation:Tensor  # (N,) float32: the objective of images, without transformations
     history:list[list[dict]] # N lists of dicts, one a step: step, activation (of the view that the network saw), woken, and at 50 steps norm (root mean square of the image less its middle colour) and total_variation
@@ -540,6 +540,7 @@ def maximise(
     for o in chain(*rs):
         if not isinstance(o, Operator): raise TypeError(f"r must hold operators (Decay, Blur, Jitter, …), got {o!r}")
     param = Fourier() if param is None else param
+    if not isinstance(param, (Fourier, Pixels)): raise TypeError(f"param must be Fourier(…), Pixels(…) or None, got {param!r}")
     step = (Adam() if isinstance(param, Fourier) else Normalized()) if step is None else step
     if not isinstance(step, Step): raise TypeError(f"step must be Constant, Progress, Normalized or Adam, got {step!r}")
     mixing = [k for k,m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
@@ -640,7 +641,7 @@ def maximise(
     history = [[dict(step=j + 1) | dict(zip(keys, h[i])) for j,h in enumerate(told)] for i in range(n)]
     if bool(dead.any()): warnings.warn(f"{int(dead.sum())} of {n} images had no gradient to the last ({', '.join(names[i] for i in dead.nonzero().flatten().tolist()[:3])}): these units stay silent whatever the image does; another seed or size may wake them", stacklevel=2)
     return Maximised(best, last, best_at.float().cpu(), history, dead.cpu(), names, frames,
-                     dict(size=size, steps=t, param=repr(param), step=repr(step), r=[repr(q) for q in rs], seed=seed, limits=limits, input_size=out, precision=precision))
+                     dict(size=size, steps=t, param=repr(param), step=repr(step), r=[repr(q) for q in rs], seed=seed, limits=limits, input_size=out, normalize=None if mean is None else (mean, std), precision=precision))
 
 _PLAIN = {o.__call__ for o in (Operator, Decay, Blur, ClipNorm, TotalVariation)}        # these do not ask for the gradient
 def _apply(ops, x, g, t):
@@ -685,7 +686,7 @@ def picture_scores(
 def responses(
     model:nn.Module,    # Any module
     objective:Objective|Sequence[Objective], # Objective, or a list of them
-    images:ImageSet,    # Real images, of the size that the objective shall see
+    images:ImageSet,    # Real images, of the size that the objective shall see, normalised as the network wants them
     batch_size:int=256, # Images a batch
 )->Tensor:              # (N, objectives) float32
     "The objectives' values on real images, in evaluation mode: what a synthetic image's activation is to be compared with; raises `ValueError` for layers and channels that the network lacks"
@@ -702,16 +703,18 @@ def score(
     model:nn.Module,  # The network that result was made with
     objective:Objective|Sequence[Objective], # The objective or objectives of result
     result:Maximised, # What maximise gave
-    images:ImageSet,  # Real images of the same size
+    images:ImageSet,  # Real images of the same size, normalised as `maximise` did: `images.with_normalization(…)` with its `normalize`
 )->list[dict]:        # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
-    "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size and for another number of objectives"
+    "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size or normalisation and for another number of objectives"
     objectives = _listed(objective)
     h,w = result.settings['input_size'] if isinstance(result.settings['input_size'], tuple) else (result.settings['input_size'],)*2
     if tuple(images.shape[2:]) != (h, w): raise ValueError(f"images must have the size that the network saw, {h}×{w}, or sums over maps cannot be compared; got {images.shape[2]}×{images.shape[3]}")
     if len(objectives) not in (1, len(result)): raise ValueError(f"objective must be one or as many as result has images ({len(result)}), got {len(objectives)}")
+    lo,hi = result.settings['limits']; mean,std = (torch.tensor(o) for o in result.settings['normalize'] or ([0.], [1.]))
+    for k,got,want in (('mean', images.mean, (mean - lo)/(hi - lo)), ('std', images.std, std/(hi - lo))):
+        if not torch.allclose(got, want.expand(len(got)), rtol=1e-3, atol=1e-4): raise ValueError(f"images must be normalised as the picture was (maximise's normalize), or activations cannot be compared: got {k} {got.tolist()}, want {want.tolist()}; images.with_normalization(…) does it")
     real = responses(model, objectives, images).amax(0).tolist()
     if len(real) == 1: real = real*len(result)
-    lo,hi = result.settings['limits']
     return [dict(objective=n, activation=a, best_real=b, times_best_real=a/b if b > 0 else None) | s
             for n,a,b,s in zip(result.names, result.activation.tolist(), real, picture_scores((result.images - lo)/(hi - lo)))]
 

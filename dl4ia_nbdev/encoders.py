@@ -11,7 +11,7 @@ import copy, inspect, json
 import torch, torchvision
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 from torch import Tensor, nn
 from .alexnet import alexnet
 from .data import ImageSet, _check_seed
@@ -27,8 +27,8 @@ def headless(
 )->nn.Module:         # The same, with an identity for its last linear layer: (N, C, H, W) to (N, D)
     "Make an encoder of a classifier of torchvision or timm; raises `ValueError` where there is no last linear layer"
     if callable(reset := getattr(model, 'reset_classifier', None)): reset(0); return model       # timm's way
-    last = [(n, m) for n,m in model.named_modules() if isinstance(m, nn.Linear)]
-    if not last: raise ValueError(f"model must end in a linear layer to be cut off, got a {type(model).__name__} without any")
+    last = [(n, m) for n,m in model.named_modules() if n and isinstance(m, nn.Linear)]
+    if not last: raise ValueError(f"model must hold a last linear layer to be cut off, got a {type(model).__name__} without any inside")
     *path,name = last[-1][0].split('.'); parent = model.get_submodule('.'.join(path))
     setattr(parent, name, nn.Identity()); return model
 
@@ -58,14 +58,15 @@ def resnet(
     return m
 
 class ConvNet(nn.Module):
-    "Convolution 3×3, batch norm, ReLU, max-pooling by two, once for each entry of `width`, then the mean over the map: a ResNet's work in a tenth of its time, for small images and two cores"
+    "Convolution 3×3, batch norm, ReLU, max-pooling by two, once for each entry of `width`, then the mean over the map: for small images and two cores, where a ResNet takes many times as long"
     def __init__(self,
-        width=(32, 64, 128, 256),  # Channels of the blocks
+        width:Iterable[int]=(32, 64, 128, 256),  # Channels of the blocks
         channels:int=3,            # Channels of the images
         norm:bool=True,            # Batch norm? Else a bias
     ):
         "Raises `TypeError` or `ValueError` for a width that is not whole"
         super().__init__(); parts, c = [], _whole(channels, 'channels')
+        if not isinstance(width, Iterable): raise TypeError(f"width must hold a whole number for each block, got {width!r}")
         for w in width:
             parts.append(nn.Sequential(nn.Conv2d(c, _whole(w, 'width'), 3, 1, 1, bias=not norm), nn.BatchNorm2d(w) if norm else nn.Identity(), nn.ReLU(inplace=True), nn.MaxPool2d(2))); c = w
         self.blocks, self.pool = nn.Sequential(*parts), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -139,13 +140,15 @@ def build_encoder(
     seed:int=0,           # Seed of the weights
     **kwargs,             # Further arguments of `alexnet` or `ConvNet`, sobel=True say
 )->Encoder:               # Untrained
-    "An encoder by name; raises `ValueError` for a name that there is not"
+    "An encoder by name; raises `ValueError` for a name that there is not and for images too small for the network"
     if kind not in _KINDS: raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}")
     _whole(size, 'size'); _whole(channels, 'channels'); _check_seed(seed)
     net: nn.Module; layer: str|None
     with fork_seed(seed):
         if kind == 'alexnet': net, layer = alexnet('small' if size < 96 else 'deepcluster', None, **(dict(in_channels=channels, sobel=False) | kwargs)), 'conv5'
-        elif kind == 'convnet': net, layer = ConvNet(**(dict(channels=channels, width=(32, 64, 128, 256) if size < 96 else (32, 64, 128, 256, 256)) | kwargs)), None
+        elif kind == 'convnet':
+            net, layer = (conv := ConvNet(**(dict(channels=channels, width=(32, 64, 128, 256) if size < 96 else (32, 64, 128, 256, 256)) | kwargs))), None
+            if size < 2**len(conv.blocks): raise ValueError(f"size must be at least {2**len(conv.blocks)}, since each of {len(conv.blocks)} blocks halves it, got {size}")
         else: net, layer = resnet(int(kind[6:]), size, channels, **kwargs), None
     return Encoder(net, dict(kind=kind, size=size, channels=channels) | kwargs, layer)
 
@@ -156,8 +159,9 @@ def save_encoder(
     half:bool=False,     # Store float16? Half the size; `load_encoder` gives float32 again
     **made,              # How it was made: text by name
 )->Path:                 # The file
-    "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`"
+    "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`, `ValueError` for images of another number of channels"
     if not isinstance(encoder, Encoder): raise TypeError(f"encoder must be an Encoder, as build_encoder makes it, got {type(encoder).__name__}; save_weights writes weights alone")
+    if images is not None and images.shape[1] != encoder.channels: raise ValueError(f"images must have {encoder.channels} channel(s), got {images.shape[1]}")
     if images is not None: encoder.mean.copy_(images.mean); encoder.std.copy_(images.std)
     encoder.made |= {k: str(v) for k,v in made.items()}
     whole = copy.deepcopy(encoder).half() if half else encoder

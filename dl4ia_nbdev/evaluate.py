@@ -503,7 +503,7 @@ def rankme(
     H,          # (n, d) features; no more than min(n, d) can come out
 )->float:       # Between 1 and min(n, d)
     "Effective rank: the exponential of the entropy of the singular values (Garrido et al. 2023, eq. 1); raises `ValueError` for what is no n×d or not finite"
-    H = _numbers(H, 'H'); s = torch.linalg.eigvalsh((H.T @ H if H.shape[1] <= len(H) else H @ H.T).double()).clamp_min(0).sqrt()
+    H = _numbers(H, 'H').double(); s = torch.linalg.eigvalsh(H.T @ H if H.shape[1] <= len(H) else H @ H.T).clamp_min(0).sqrt()      # squares in float32 would bury what is below 3·10⁻⁴ of the largest
     p = s/s.sum().clamp_min(1e-300) + 1e-7
     return torch.exp(-(p*p.log()).sum()).item()
 
@@ -736,7 +736,7 @@ class _Protocol:
         return row, bands, ranges
     def __str__(self):
         s, has, t = self.test, set(self.measures), []
-        t.append(f"{len(self.train):,} training and {len(s):,} test images of {len(self.yb.unique())} classes at {s.shape[3]}×{s.shape[2]}, {s.shape[1]} channel{'s'*(s.shape[1] > 1)}, normalised by the training set")
+        t.append(f"{len(self.train):,} training and {len(s):,} test images of {len(self.yb.unique())} classes at {s.shape[3]}×{s.shape[2]}, {s.shape[1]} channel{'s'*(s.shape[1] > 1)}, normalised as the training set is")
         t.append(f"features of {'the output' if self.layer is None else self.layer}{f', averaged to {self.pool}×{self.pool}' if isinstance(self.pool, int) else ', averaged to at most 9,600' if self.pool else ''}, frozen, evaluation mode, {self.precision}; raw pixels at most 32×32")
         if has & {'knn', 'knn200'}: t.append('kNN: cosine, centred on the training mean' + f', k = {self.k} equal votes'*('knn' in has) + f'; knn200: k = {self.k200}, votes exp(s/0.1)'*('knn200' in has))
         if has & {'linear', 'few'}: t.append('linear: logistic regression on standardised features, λ of 100 … 1e-5 by loss on a held-out 20 % of the training rows, then all of them')

@@ -86,6 +86,10 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
     if classes is None and any(tops): warnings.warn(f"{path} holds images beside folders of images; all are taken as unlabelled", stacklevel=3)
     store = None if cache is None or cache is False else _Store(cache_dir()/'folders' if cache is True else cache, path, size, channels); known = store.known if store else {}
     old = [o if (o := known.get(f[0])) and o[:2] == f[1:] else None for f in files]
+    def opens(i):
+        try: _decode(path/files[i][0], size, channels); return True
+        except ValueError: return False
+    old = [None if o is not None and o[2] < 0 and opens(i) else o for i,o in enumerate(old)]             # what could not be read is tried again: the reason may have lain elsewhere
     pixels, rows, digests, reasons, n, shape = None, [], [], {}, 0, None
     if store and store.pixels is not None and all(old) and len(known) == len(files):           # nothing has changed
         pixels, rows, digests, reasons, n, shape = store.pixels, [o[2] for o in old], [o[3] for o in old], {f[0]: o[4] for f,o in zip(files, old) if o[2] < 0}, len(store.pixels), store.shape

@@ -79,7 +79,7 @@ def info_nce(
 )->Tensor:                      # Scalar, nats
     """InfoNCE: mean of −log softmax at the partner (Oord et al. 2018, eq. 4), for any number of candidates; computed in float32 at least.
 
-    −inf is allowed as a score, for a candidate that is none. Raises `TypeError` for what is no floating tensor, `ValueError` for shapes that do not fit, scores that are NaN or +inf, and places that there are not."""
+    −inf is allowed as a score, for a candidate that is none. Raises `TypeError` for what is no floating tensor and places that are no whole numbers, `ValueError` for shapes that do not fit, scores that are NaN or +inf, and places that there are not."""
     for name,t in (('scores', scores), ('z2', z2)):
         if (t is not None or name == 'scores') and (not isinstance(t, Tensor) or not t.is_floating_point()): raise TypeError(f"{name} must be a floating point tensor, got {t.dtype if isinstance(t, Tensor) else type(t).__name__}")
     S = scores if scores.dtype == torch.float64 else scores.float()
@@ -94,7 +94,9 @@ def info_nce(
             if n > N: raise ValueError(f"positive must be given when there are more rows ({n}) than candidates ({N})")
             positive = torch.arange(n, device=S.device)
         else:
-            positive = torch.as_tensor(positive, device=S.device).long()
+            positive = torch.as_tensor(positive, device=S.device)
+            if positive.dtype == torch.bool or positive.is_floating_point(): raise TypeError(f"positive must be whole numbers, got {positive.dtype}")
+            positive = positive.long()
             if positive.shape != (n,) or (n and (int(positive.min()) < 0 or int(positive.max()) >= N)): raise ValueError(f"positive must hold one place in 0…{N - 1} for each of {n} rows, got shape {tuple(positive.shape)}")
         if not (S.detach() < math.inf).all(): raise ValueError("scores must not be NaN or +inf")
         return F.cross_entropy(S, positive)

@@ -23,10 +23,13 @@ def plot_confusion(
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above
 )->Axes:                 # The axes
-    "How often each class was taken for each, in percent of its images: a row a class; raises `ValueError` for lengths that differ"
-    t,p = (torch.as_tensor(o).cpu().long() for o in (y_true, y_pred))
+    "How often each class was taken for each, in percent of its images: a row a class; raises `ValueError` for lengths that differ, numbers that are no classes and too few names"
+    t,p = (torch.as_tensor(o).cpu() for o in (y_true, y_pred))
     if t.ndim != 1 or t.shape != p.shape: raise ValueError(f"y_true and y_pred must be 1-d and of one length, got shapes {tuple(t.shape)} and {tuple(p.shape)}")
-    c = max(int(max(t.max(), p.max())) + 1, len(class_names or ())); M = torch.bincount(t*c + p, minlength=c*c).view(c, c).double(); share = (100*M/M.sum(1, keepdim=True).clamp_min(1)).numpy()
+    if not len(t) or t.is_floating_point() or p.is_floating_point() or min(t.min(), p.min()) < 0: raise ValueError("y_true and y_pred must be whole numbers of 0 or more, at least one of them")
+    c = int(max(t.max(), p.max())) + 1; t,p = t.long(), p.long()
+    if class_names is not None and len(class_names) < c: raise ValueError(f"class_names must name the {c} classes of y_true and y_pred, got {len(class_names)}")
+    c = max(c, len(class_names or ())); M = torch.bincount(t*c + p, minlength=c*c).view(c, c).double(); share = (100*M/M.sum(1, keepdim=True).clamp_min(1)).numpy()
     ax = _axes(ax, (.45*c + 2, .4*c + 1.2))
     ax.imshow(share, cmap='Blues', vmin=0, vmax=100); names = class_names or list(range(c))
     if c <= 20:
@@ -93,10 +96,10 @@ def plot_spectrum(
     named:dict[str, Tensor], # name -> (n, d) features
     ax:Axes|None=None,       # Axes to draw into, or None for a new figure
 )->Axes:                     # The axes
-    "Singular values of centred features, as shares of their sum, on logarithmic axes, with the effective rank in the legend: a cliff is a collapse into few directions; raises `ValueError` for features that are not (n, d) or not finite"
+    "Singular values of centred features, as shares of their sum, on logarithmic axes, with the effective rank of the features as they are, not centred, in the legend: a cliff is a collapse into few directions, and one constant vector shows in the rank only; raises `ValueError` for features that are not (n, d) or not finite"
     ax = _axes(ax, (5, 3))
     for i,(name,H) in enumerate(named.items()):
-        x = _numbers(H, name).float().cpu(); s = torch.linalg.svdvals(x - x.mean(0)).double(); s = s/s.sum().clamp_min(1e-300)
+        x = _numbers(H, name).cpu(); s = torch.linalg.svdvals(x - x.mean(0)).double(); s = s/s.sum().clamp_min(1e-300)
         ax.loglog(torch.arange(1, len(s) + 1), s.clamp_min(1e-9), color=palette[i % 8], ls=('-', '--', ':')[i//8 % 3], label=f'{name} (RankMe {rankme(x):.0f})')
     ax.set(xlabel='direction', ylabel='share', ylim=(1e-6, 1)); ax.legend(frameon=False, fontsize=9)
     return ax

@@ -150,6 +150,12 @@ def _dots(x, rows, cols, C):
     m = max(1, 2**22//x.shape[1])
     return torch.cat([(x.index_select(0, r)*C.index_select(0, c)).sum(1) for r,c in zip(rows.split(m), cols.split(m))])
 
+def _single(x, length, c, rows, cols):
+    "Scores of single pairs of points and the centres `c`, and how far each can be off; all of these are arrays, `rows` as in `_dots`"
+    r = None if rows is None else torch.from_numpy(rows)
+    v, (slope,base) = c.const.numpy().take(cols) - _dots(x, r, torch.from_numpy(cols), c.C).numpy(), (a.numpy() for a in c.off_each(_u(x)))
+    return v, (length if rows is None else length.take(rows))*slope.take(cols) + base.take(cols)
+
 def _settle(raw, exact, rows, cols):
     """Candidates that rounding cannot tell apart: decide by float64 differences, the lower number where they tie.
     `rows` and `cols` are arrays of candidate pairs; returns (rows, their nearest centre) as arrays"""
@@ -353,18 +359,26 @@ def _encode(x, floor):
     u = x.shape[1]*_u(x)                                                   # rounding here; 2^-18: of the float32 thresholds made of it
     return q.to(torch.int8), 1/step, left*(1 + u + 2**-18) + 4*_u(x)*size, size*(1 + u)
 
+def _integers():
+    "Two matrices of eight-bit integers, the extremes among them, and room for their product"
+    g = torch.Generator().manual_seed(0)
+    a,b = (torch.randint(-127, 128, s, generator=g).to(torch.int8) for s in ((512,256), (256,512)))
+    a[:2] = 127; b[:,:2] = 127; a[1] = -127
+    return a, b, torch.empty(512, 512, dtype=torch.int32)
+
+@functools.cache
+def _int8_right():
+    "Is the integer product there, and right at the extremes? Asked once"
+    a,b,out = _integers()
+    try: return torch.equal(torch._int_mm(a, b, out=out).double(), a.double()@b.double())
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError): return False
+
 @functools.cache
 def _int8_pays():
-    "Is the integer product there, right at the extremes, and at least 1.5 times as fast as the float one? Asked once"
-    try:
-        g = torch.Generator().manual_seed(0)
-        a = torch.randint(-127, 128, (512,256), generator=g).to(torch.int8); b = torch.randint(-127, 128, (256,512), generator=g).to(torch.int8)
-        a[:2] = 127; b[:,:2] = 127; a[1] = -127
-        out,f = torch.empty(512, 512, dtype=torch.int32), torch.empty(512, 512)
-        if not torch.equal(torch._int_mm(a, b, out=out).double(), a.double()@b.double()): return False
-        a32,b32 = a.float(), b.float()
-        return _seconds(lambda: torch._int_mm(a, b, out=out), 5)*1.5 < _seconds(lambda: torch.mm(a32, b32, out=f), 5)
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError): return False
+    "Is the integer product right, and at least 1.5 times as fast as the float one? Asked once"
+    if not _int8_right(): return False
+    a,b,out = _integers(); a32,b32,f = a.float(), b.float(), out.float()
+    return _seconds(lambda: torch._int_mm(a, b, out=out), 5)*1.5 < _seconds(lambda: torch.mm(a32, b32, out=f), 5)
 
 # %% ../nbs/01a_nearest.ipynb #a364c0b5
 def _group(c, half, floor):
@@ -406,17 +420,15 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
     n,G,g,low = len(x), c.G, c.g, -2**31
     S = _room(work, 'S', m, G*g, torch.int32)
     mx,hit,bar = (_room(work, *a) for a in (('mx', m, G, torch.int32), ('hit', m, G, torch.bool), ('bar', m, G, torch.float32)))
-    const,member = c.const.numpy(), c.member.numpy()
+    member = c.member.numpy()
     few = member.astype(np.int32)                                          # pairs in 32 bits: half the memory
-    long, (slope,base) = length.numpy(), (a.numpy() for a in c.off_each(_u(x)))
-    e = np.empty(n, long.dtype)                                            # how far the own score can be off
+    long = length.numpy()
     guess = prev is None
-    if guess: prev,own,place = np.empty(n, np.int64), np.empty(n, e.dtype), np.empty(n, np.int64)
+    if guess: prev,place,own,e = (np.empty(n, t) for t in (np.int64, np.int64, long.dtype, long.dtype))      # e: how far the own score can be off
     else:
         place = c.place.numpy().take(prev.numpy())
         prev = member.take(place)                                          # of identical centres the first
-        own = const.take(prev) - _dots(x, None, torch.from_numpy(prev), c.C).numpy()
-        e = long*slope.take(prev) + base.take(prev)
+        own,e = _single(x, long, c, None, prev)
         V[:,1] = torch.from_numpy(own + e)*V[:,0]
     rows,cols,over = [],[],[]
     for i in range(0, n, m):
@@ -429,8 +441,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
             grp = torch.mm(V[s,:1], c.A[:1], out=bar[:w]).sub_(top).div_(c.A[1].neg()).argmin(1)
             at = I.view(w*G, g).index_select(0, grp + torch.arange(0, w*G, G)).argmax(1).add_(grp*g)
             place[s] = at.numpy(); prev[s] = member.take(place[s])
-            own[s] = const.take(prev[s]) - _dots(x[s], None, torch.from_numpy(prev[s]), c.C).numpy()
-            e[s] = long[s]*slope.take(prev[s]) + base.take(prev[s])
+            own[s],e[s] = _single(x[s], long[s], c, None, prev[s])
             V[s,1] = torch.from_numpy(own[s] + e[s])*V[s,0]
         F[np.arange(0, w*G*g, G*g) + place[s]] = low                       # the own centre is no rival
         torch.amax(I.view(w, G, g), 2, out=mx[:w])
@@ -447,8 +458,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
     labels, close, found = prev, 0, sum(map(len, rows))
     if found:
         r,k = np.concatenate(rows), np.concatenate(cols)
-        v = const.take(k) - _dots(x, torch.from_numpy(r), torch.from_numpy(k), c.C).numpy()
-        ev = long.take(r)*slope.take(k) + base.take(k)
+        v,ev = _single(x, long, c, r, k)
         keep = (v - ev <= (own + e).take(r)).nonzero()[0]                  # the float product rules out most of them
         if len(keep):
             r,k,v,ev = r.take(keep),k.take(keep),v.take(keep),ev.take(keep)
@@ -534,9 +544,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     close, found = 0, sum(map(len, rows))
     if found:
         r,k = np.concatenate(rows), np.concatenate(cols)
-        v = c.const.numpy().take(k) - _dots(x, torch.from_numpy(r), torch.from_numpy(k), c.C).numpy()
-        slope,base = (a.numpy() for a in c.off_each(_u(x)))
-        e = length.numpy().take(r)*slope.take(k) + base.take(k)
+        v,e = _single(x, length.numpy(), c, r, k)
         close = _pick(r, k, v - e, v + e, raw, c.exact, labels)
     for r in over:
         y = [a.index_select(0, torch.from_numpy(r)) for a in (x, raw, length)]
@@ -715,7 +723,7 @@ class _Points:
     def choose(self, k, screen='auto'):
         "Pick the way of a pass over k centres"
         if self.device.type != 'cpu' or self.d < 2: screen = 'none'                     # (one column: torch 2.4's integer product is wrong there)
-        elif screen == 'bfloat16' and not _bfloat16_right(): screen = 'none'
+        elif screen in (right := dict(int8=_int8_right, bfloat16=_bfloat16_right)) and not right[screen](): screen = 'none'
         elif screen == 'auto':
             ways = []
             if self.n >= 1024 and _csr_works():
@@ -818,5 +826,5 @@ def pairwise_sq_dists(
 ):      # Squared Euclidean distances, n×k, of X's kind, at least float32
     "All squared distances, from the differences themselves: slower than `assign` and exact far from the origin; raises `ValueError` for widths that differ, NaN or infinity, `TypeError` for what is not real numbers"
     X,leave = _enter(X); C = _enter(C, 'C')[0]
-    _match(X.shape[1], C)
-    return leave(_cdist(X, C.to(X))**2, wide=True)
+    _match(X.shape[1], C); W = torch.promote_types(X.dtype, C.dtype)
+    return leave(_cdist(X.to(W), C.to(X.device, W))**2, wide=True)

@@ -25,11 +25,13 @@ class FactorPairs(ImageSet):
         class_names=None,    # name -> names of its classes, or None
         name:str='pairs',    # What the set is called
     ):
-        "Raises `ValueError` for names that are no factors, or when nothing is shared"
+        "Raises `ValueError` for names that are no factors, for a factor without values, and when nothing is shared"
         shared = (shared,) if isinstance(shared, str) else tuple(shared)
         for k in shared:
             if k not in factors: raise ValueError(f"shared must name factors, {list(factors)}, got {k!r}")
         if not shared: raise ValueError(f"shared must name at least one of {list(factors)}: views that share nothing teach nothing")
+        for k,v in factors.items():
+            if not len(v): raise ValueError(f"factors must have values, {k!r} has none")
         _check_seed(seed); _whole(n, 'n', 2); g = torch.Generator().manual_seed(seed)
         self.factors, self.render, self.shared = {k: torch.as_tensor(v).long() for k,v in factors.items()}, render, shared
         self.names = class_names or {}
@@ -46,9 +48,11 @@ class FactorPairs(ImageSet):
         rows:Tensor,       # (n,) indices of images
         seed:int|None=None, # Seed of everything that differs between the views; None: torch's global generator
     )->Tensor:             # (2n, C, H, W) uint8: all first views, then all second views
-        "Two views of each image: the shared factors are the image's own in both, the others are its own in the first and anew in the second"
+        "Two views of each image: the shared factors are the image's own in both, the others are its own in the first and anew in the second; raises `TypeError` for rows that are no whole numbers"
         g = None if seed is None else torch.Generator().manual_seed((6364136223846793005*seed + 1442695040888963407) % 2**63)      # not the stream that drew the images
-        rows = torch.as_tensor(rows).long().cpu()
+        rows = torch.as_tensor(rows)
+        if rows.dtype == torch.bool or rows.is_floating_point(): raise TypeError(f"rows must be whole numbers, got {rows.dtype}")
+        rows = rows.long().cpu()
         a = {k: v[rows] for k,v in self.values.items()}
         b = {k: v if k in self.shared else torch.randint(len(self.factors[k]), (len(rows),), generator=g) for k,v in a.items()}
         return torch.cat([self.render(a, g), self.render(b, g)])

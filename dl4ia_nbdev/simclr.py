@@ -28,8 +28,8 @@ def _unit(z):
     tiny = torch.finfo(z.dtype).tiny; n = torch.linalg.vector_norm(z, dim=1, keepdim=True); lo,hi = (float(o) for o in n.aminmax())
     if lo > tiny**.45 and hi < tiny**-.45: inv = 1/n; return z*inv, inv
     top = z.abs().amax(1, keepdim=True); y = z/top.clamp_min(tiny)                # squares would leave the range of floats: lengths by way of the largest entry
-    length = torch.linalg.vector_norm(y, dim=1, keepdim=True); inv = torch.where(top > tiny, 1/length/top, 0.)
-    return torch.where(top > tiny, y/length, 0.), inv
+    length = torch.linalg.vector_norm(y, dim=1, keepdim=True); inv = torch.where(top <= tiny, 0., 1/length/top)      # (what is no number stays none)
+    return torch.where(top <= tiny, 0., y/length), inv
 
 def _others(z):
     "(the processes, how many rows each of them has)"
@@ -169,7 +169,7 @@ def _norm(parts):
     return n[0] if len(n) == 1 else torch.stack(n).norm()
 
 class LARS(torch.optim.Optimizer):
-    "Layer-wise adaptive rate scaling (You et al. 2017, eq. 6), momentum after the scaling; parameters with one dimension take plain steps without decay"
+    "Layer-wise adaptive rate scaling (You et al. 2017, with the decay inside the norm), momentum after the scaling; parameters with one dimension take plain steps without decay"
     def __init__(self,
         params,                     # Parameters or groups
         lr:float,                   # α
@@ -177,9 +177,9 @@ class LARS(torch.optim.Optimizer):
         weight_decay:float=0.,      # λ
         trust:float=1e-3,           # η, the share of a layer's length that a step of learning rate 1 has
     ):
-        "Raises `ValueError` for a setting that is negative"
+        "Raises `ValueError` for a setting that is negative or no number, and for a momentum of 1 or more"
         for k,v in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay), ('trust', trust)):
-            if not v >= 0: raise ValueError(f"{k} must be at least 0, got {v!r}")
+            if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < (1 if k == 'momentum' else math.inf): raise ValueError(f"{k} must be a number of at least 0{' and below 1' if k == 'momentum' else ''}, got {v!r}")
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust))
     @torch.no_grad()
     def step(self,
@@ -215,6 +215,11 @@ def _own_views(views, x, seed, world, n):
     take = lambda p, rows: {k: {m: v[rows] for m,v in q.items()} for k,q in p.items()}
     if views.second is None: return views.first._run(x, torch.arange(len(x)).repeat(2), take(views.first.draw(2*n, shape, g), torch.cat([mine, n + mine])), views.first._check(x))
     return torch.cat([a(x, params=take(p, mine)) for a,p in [(a, a.draw(n, shape, g)) for a in (views.first, views.second)]])
+
+def _changed(views, x, seed):
+    "First and second views `x` of a set that makes its own pairs, changed further"
+    if views.second is None: return views.first(x, seed=seed)
+    return torch.cat([v(o, seed=seed + i) for i,(v,o) in enumerate(zip((views.first, views.second), x.chunk(2)))])
 
 def _rate(step, steps, warmup):
     "Share of the learning rate: a line over the first `warmup` of all steps, then a cosine to 0"
@@ -291,7 +296,10 @@ class SimCLR:
 
     def _loss(self, z1, z2, gather):
         if self.loss is not None: return self.loss(z1, z2)
-        return nt_xent(z1, z2, self.temperature, gather=gather)
+        try: return nt_xent(z1, z2, self.temperature, gather=gather)
+        except ValueError as e:
+            if bool(torch.isfinite(z1).all() and torch.isfinite(z2).all()): raise
+            raise FloatingPointError(f"the projections are no longer finite ({e}); lower the learning rate, or look at the encoder") from e
 
     def _watch(self, images, rec):
         "Spread, rank and neighbours, of at most 5,000 images"
@@ -339,7 +347,7 @@ class SimCLR:
                         i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
                         s = (seed(e)*10_007 + 101*i) % 2**63
-                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else views.first(images.pairs(ix, s + 1_000_003*world.rank).to(device), seed=s + 1_000_003*world.rank)
+                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else _changed(views, images.pairs(ix, s + 1_000_003*world.rank).to(device), s + 1_000_003*world.rank)
                         return self._loss(*m(_channels_last(v)).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n)
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]

@@ -450,7 +450,9 @@ class Views:
         if self.second is not None:
             for a in (self.first, self.second): a._check(x)
             ps = tuple(a.draw(n, shape, g) for a in (self.first, self.second))
-            return torch.cat([a(x, params=p) for a,p in zip((self.first, self.second), ps)]), ps
+            one,two = (a(x, params=p) for a,p in zip((self.first, self.second), ps))
+            if one.shape != two.shape: raise ValueError(f"second must give views of the first's shape {tuple(one.shape[1:])}, got {tuple(two.shape[1:])}")
+            return torch.cat([one, two]), ps
         dt = self.first._check(x); p = self.first.draw(2*n, shape, g)
         return self.first._run(x, torch.arange(n).repeat(2), p, dt), tuple({k: {m: t.chunk(2)[i] for m,t in q.items()} for k,q in p.items()} for i in range(2))
     def __call__(self,
