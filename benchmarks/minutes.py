@@ -37,8 +37,8 @@ clusters = dict(width=(32, 64, 128, 256), size=32, n_clusters=300, rounds=5, vie
 # What `--search` tries: one change at a time from the first entry
 searches = dict(
     simclr=(dict(size=24), dict(lr=2e-3), dict(lr=8e-3), dict(projection_head=1), dict(batch_size=64), dict(batch_size=512), dict(temperature=.05), dict(temperature=.2), dict(precision='float32'), dict(encoder='resnet18', stem='default'), dict(encoder='alexnet', size=32),
-            dict(crop=.08), dict(crop=.4), dict(size=16), dict(size=32), dict(jitter=.25), dict(jitter=1.), dict(width=[16, 64, 128, 256]), dict(width=[48, 96, 192, 384]), dict(optimizer='lars', lr=None), dict(optimizer='sgd', lr=.1), dict(warmup=.02), dict(weight_decay=1e-1), dict(encoder='resnet18')),
-    deepcluster=(dict(), dict(size=24), dict(lr=.02), dict(lr=.1), dict(n_clusters=100), dict(n_clusters=1000), dict(rounds=2), dict(rounds=10), dict(jitter=.25), dict(batch_size=256), dict(views=False)))
+            dict(crop=.08), dict(crop=.4), dict(size=16), dict(size=32), dict(jitter=1.), dict(width=[16, 64, 128, 256]), dict(width=[48, 96, 192, 384]), dict(optimizer='lars', lr=None), dict(optimizer='sgd', lr=.1), dict(warmup=.02), dict(weight_decay=1e-1)),
+    deepcluster=(dict(size=24), dict(size=32), dict(lr=.02), dict(lr=.1), dict(n_clusters=100), dict(n_clusters=1000), dict(rounds=2), dict(rounds=10), dict(jitter=.25), dict(batch_size=256), dict(views=False)))
 
 
 def images(validate, most=None):
@@ -135,9 +135,11 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=
         new(1, 1, tr[:2*s['n_clusters'] + 200])                                             # the first run of anything is slow
         t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
         epoch, clustering = max(.1, two - one), max(.1, 2*one - two)
-        return dict(epoch=epoch, clustering=clustering, every=max(1, round((minutes*60 - rounds*clustering)/rounds/epoch)))
+        fit = max(.1, (minutes*60 - rounds*clustering)/rounds/epoch)
+        return dict(epoch=epoch, clustering=clustering, every=max(1, round(fit)) if watch else math.ceil(fit), fit=fit)
     if epochs and epochs % rounds: raise ValueError(f'epochs must be a multiple of the rounds ({rounds}), got {epochs}')
     plan = dict(every=epochs//rounds) if epochs else planned(checkpoint, measure); every = plan['every']
+    if not watch: tr = tr[:int(len(tr)*min(1, plan['fit']/every))]
     made = new(every*rounds, every, tr, callbacks=[Curve(tr, te, every*rounds)]*watch, checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
     return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), **{f'{k}_seconds': round(plan[k], 1) for k in ('epoch', 'clustering') if k in plan}, curve=curve, history=[{k: h[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in h} for h in made.history_[::every]], settings=clusters | own)
 
