@@ -107,8 +107,9 @@ def _out(n, k, s, p): return (n + 2*p - k)//s + 1
 Task('alexnet-size', 'predict', 'The side of a map after conv1 and its pooling', 5, _out(_out(224, 11, 4, 2), 3, 2, 0),
     [('pool-forgotten', 55, 'This is the map of conv1. The pooling comes after it.'),
      ('rounded-up', 28, '27.5 or more was rounded up. A window that hangs over the rim is left out: round down, at both layers.'),
-     ('one-sided-padding', 26, 'The padding counts at both sides of the image: 2 p. (Without it conv1 gives 54, and pooling 26.)'),
-     ('plus-one-forgotten', 26.5, 'Round down, and count the first window too: ⌊…⌋ + 1.')],
+     ('one-sided-padding', 26, 'Either the padding was added at one side only (conv1 then gives 54; it counts twice, 2 p), or the first place of the window was forgotten at one of the two layers: ⌊…⌋ + 1.'),
+     ('plus-one-forgotten', 25, '(n + 2p − k)/s counts the steps of the window. The first place, before any step, counts too: ⌊…⌋ + 1, at both layers.'),
+     ('half-a-row', 26.5, 'A map has a whole number of rows. Round down, and count the first window too: ⌊…⌋ + 1.')],
     why='224 → 55 → 27. The 55 of the paper comes out of 224 pixels only with padding.')
 
 Task('alexnet-output-size', 'implement', 'The side of a feature map', 5, _out,
@@ -489,17 +490,20 @@ def _probe_pair(f, x, seed):
     aug, other = _record_augment(), _record_augment(); out = f(aug, x, torch.Generator().manual_seed(seed))
     if _no(out): return None
     a,b = out; torch.rand(1); (c,d),(e,_) = (f(other, x, torch.Generator().manual_seed(s)) for s in (seed, seed + 1))
+    h = torch.Generator().manual_seed(seed); u,w = f(other, x, h), f(other, x, h)
     return dict(shapes=[list(a.shape), list(b.shape)], different=not torch.equal(a, b), views_drawn=sum(map(len, aug.log))//len(x), all_of_x=all(torch.equal(p, x) for o in aug.log for p in o.split(len(x))),
-                same_generator_same_views=torch.equal(a, c) and torch.equal(b, d), other_generator_other_views=not torch.equal(a, e) or torch.equal(a, x))
+                same_generator_same_views=torch.equal(a, c) and torch.equal(b, d), other_generator_other_views=not torch.equal(a, e) or torch.equal(a, x), runs_on=not torch.equal(u[1], w[1]))
 def _same_seed(augment, x, g): s = g.initial_seed(); return augment(x, torch.Generator().manual_seed(s)), augment(x, torch.Generator().manual_seed(s))
 def _once(augment, x, g): v = augment(x, g); return v, v.clone()
 def _nested(augment, x, g): a = augment(x, g); return a, augment(a, g)
 def _original(augment, x, g): return x, augment(x, g)
+def _second_seed(augment, x, g): return augment(x, g), augment(x, torch.Generator().manual_seed(g.initial_seed() + 1))
 Task('views-pair', 'explain', 'The same view twice', 6, lambda augment, x, g: (augment(x, g), augment(x, g)),
     [('same-seed', _same_seed, 'Both views are the same: both were drawn from a generator that begins at the same seed. Let one generator run on.'),
      ('copied', _once, 'There is one view and its copy. Two draws are needed.'),
      ('nested', _nested, 'The second view is a view of the first: it has lost twice as much, and the two are no longer exchangeable. Both are views of the image.'),
-     ('original', _original, 'The first view is the image itself. SimCLR changes both.')],
+     ('original', _original, 'The first view is the image itself. SimCLR changes both.'),
+     ('second-seed', _second_seed, 'The second view comes from a generator that is made anew at each call: every batch gets the same changes. Let one generator run on.')],
     lambda: {'a batch of four': (_u(0, 4, 3, 6, 6), 7), 'one image': (_u(1, 1, 1, 5, 5), 0)}, _probe_pair,
     why='Views that are equal make the task trivial: the loss falls at once, and nothing is learned.')
 
@@ -630,6 +634,7 @@ Task('simclr-collapsed', 'predict', 'The loss of a collapsed network', 4, math.l
     [('mask-forgotten', math.log(32), 'log 32: a view is no candidate of its own. 31 others remain.'),
      ('pairs', math.log(16), 'log 16: the batch holds two views of each image.'),
      ('one-view', math.log(15), 'log 15: both views of the other images are candidates, and the partner is one, too.'),
+     ('negatives', math.log(30), 'log 30: the partner is a candidate, too.'),
      ('zero', 0., 'Zero would be certainty. All candidates look alike: the answer is a guess among them.'),
      ('in-bits', math.log2(31), 'That is in bits; the loss is in nats.')],
     why='log(2N − 1). A run whose loss stays there has learned nothing; it is the first line to draw into the plot.', tol=.003)
@@ -801,7 +806,7 @@ Task('shared-which', 'predict', 'Which question can be answered?', 3, 'b',
 
 def _factors(how):
     def f(n, a, b, seed):
-        g = _g(seed)
+        g = _g(0 if how == 'fixed' else seed)
         if how == 'same': return torch.randint(a, (n,), generator=_g(seed)), torch.randint(b, (n,), generator=_g(seed))
         x = torch.randint(a, (n,), generator=g)
         if how == 'copied': return x, x % b
@@ -814,12 +819,13 @@ def _factor_probe(f, n, a, b, seed):
     if _no(out): return None
     torch.rand(1); x,y,*again = (torch.as_tensor(o) for o in (*out, *f(n, a, b, seed)))
     return dict(shapes=[len(x), len(y)], ranges=[int(x.min()), int(x.max()), int(y.min()), int(y.max())], even=bool(x.bincount(minlength=a).max() < 1.3*n/a and y.bincount(minlength=b).max() < 1.3*n/b),
-                dependence=round(min(1., 5*nmi(x, y)), 1), order=bool((x.diff() >= 0).all()), repeats=bool(torch.equal(x, again[0]) and torch.equal(y, again[1])))
+                dependence=round(min(1., 5*nmi(x, y)), 1), order=bool((x.diff() >= 0).all()), repeats=bool(torch.equal(x, again[0]) and torch.equal(y, again[1])), follows_seed=not torch.equal(x, torch.as_tensor(f(n, a, b, seed + 1)[0])))
 Task('shared-shortcut', 'explain', 'The digit was never shared', 10, _factors('right'),
     [('same-seed', _factors('same'), 'Digit and background still come from generators with one seed: they are the same numbers. Whoever shares the background shares the digit. Let one generator run on.'),
      ('copied', _factors('copied'), 'The background is computed from the digit. The two must be independent.'),
      ('sorted', _factors('sorted'), 'Each factor is drawn on its own, but sorted: small digits stand on the first photographs.'),
-     ('no-seed', _factors('global'), 'Independent, but the seed is not used: the next call gives other factors.')],
+     ('no-seed', _factors('global'), 'Independent, but the seed is not used: the next call gives other factors.'),
+     ('fixed-seed', _factors('fixed'), 'Independent, but the same factors for every seed: seed the generator with `seed`.')],
     lambda: {'ten digits, ten backgrounds': (3000, 10, 10, 0), 'another seed': (3000, 10, 10, 5), 'other numbers of classes': (3000, 4, 6, 3)}, _factor_probe,
     why='Two independent factors need one generator that runs on, or two different seeds. A table of digit against background shows the mistake at once.')
 
@@ -928,6 +934,7 @@ def _ink(how):
         if how == 'overflow': new = (part + digit)
         elif how == 'box': new = digit.expand_as(part)
         elif how == 'added': new = (p + d).clamp(max=255).byte()
+        elif how == 'cut': new = (p + d/255*(255 - p)).byte()
         elif how == 'maximum': new = torch.maximum(p, d.expand_as(p)).byte()
         else: new = (p + d/255*(255 - p)).round().byte()
         if how == 'axes': out[..., x:x + h, y:y + w] = (out[..., x:x + h, y:y + w].float() + d/255*(255 - out[..., x:x + h, y:y + w].float())).round().byte()
@@ -940,13 +947,14 @@ def _ink_probe(f, photo, digit, y, x):
     before = photo.clone(); out = f(photo, digit, y, x)
     if isinstance(out, np.ndarray): out = torch.from_numpy(np.ascontiguousarray(out))
     if not isinstance(out, torch.Tensor): return out
-    return dict(bytes=out.dtype == torch.uint8, image=((out.float()/2).round() if out.dtype == torch.uint8 else out), photograph_unchanged=bool(torch.equal(before, photo)))
+    return dict(bytes=out.dtype == torch.uint8, image=out.float(), photograph_unchanged=bool(torch.equal(before, photo)))
 Task('sheet-4-overlay', 'implement', 'Part 4: a digit on a photograph', 12, _ink('right'),
     [('overflow', _ink('overflow'), 'Bytes were added as bytes: 200 + 100 is 44 there. Compute with floats, and go back to bytes at the end.'),
      ('box', _ink('box'), 'The digit has replaced its whole square: a black box stands on the photograph. Where there is no ink, the photograph shall show.'),
      ('added', _ink('added'), 'Added and cut at 255: thin strokes on bright ground vanish into white differently from here. Ink covers: photo + ink · (255 − photo), with ink from 0 to 1.'),
      ('maximum', _ink('maximum'), 'The brighter of the two was taken. Grey strokes vanish on bright ground. Ink covers: photo + ink · (255 − photo), with ink from 0 to 1.'),
      ('axes-swapped', _ink('axes'), 'Row and column are exchanged.'),
+     ('not-rounded', _ink('cut'), '`.byte()` cuts the fraction off: 237.5 becomes 237. Round first: `.round().byte()`.'),
      ('in-place', _ink('in-place'), 'The image is right, but the photograph itself was changed: the next digit would stand on the last one. Clone first.')],
     lambda: {'a digit near the corner': (_bytes(0, 3, 20, 20), _bytes(1, 1, 8, 8), 2, 9), 'on a bright photograph': ((180 + _ints(2, 70, 3, 24, 16)).byte(), _bytes(3, 1, 8, 8), 11, 5)}, _ink_probe,
     why='One photograph, one digit, one image: two factors that can be shared or not.')

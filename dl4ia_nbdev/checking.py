@@ -194,7 +194,7 @@ def _told(e, fn):
     return f'it raises {type(e).__name__}' + (f': {text}' if text else '') + (f'\nin line {at[-1].lineno} of the cell: {line}' if line else '')
 
 def _judge_value(task, answer):
-    if isinstance(answer, Tensor) and answer.numel() == 1 or isinstance(answer, np.generic): answer = answer.item()
+    if isinstance(answer, (Tensor, np.ndarray)) and math.prod(answer.shape) == 1 or isinstance(answer, np.generic): answer = answer.item()
     if task.is_choice():
         letters = sorted([task.reference, *(m.wrong for m in task.mistakes)])
         a = answer.strip().strip('().').lower() if isinstance(answer, str) else answer
@@ -210,7 +210,8 @@ def _judge_value(task, answer):
     for m in task.mistakes:
         if near(task.value_of(m.wrong)): return 'wrong', m.hint, m.name
     far = 'too small' if answer < want else 'too large'
-    return 'wrong', f'{answer:.6g} is {far}.' + (' It is nearly right: give one digit more.' if abs(answer - want) < .1*abs(want) else ''), 'unknown'
+    places = len(f'{answer:.6g}'.partition('.')[2])
+    return 'wrong', f'{answer:.6g} is {far}.' + (' It is nearly right: give one digit more.' if abs(answer - want) <= .5*10**-places else ''), 'unknown'
 
 def _judge_function(task, answer):
     if not callable(answer): return 'wrong', f'A function is wanted, got {_kind(_plain(answer))}: give its name without brackets.', 'unknown'
@@ -243,7 +244,7 @@ def judge(
     "The verdict on an answer, without showing it; raises `KeyError` for an exercise that does not exist"
     if name not in TASKS: raise KeyError(f"name: there is no exercise {name!r}; there are {', '.join(TASKS) or 'none'}")
     task = TASKS[name]
-    if _is_blank(answer) or answer == '' and isinstance(answer, str): return Verdict(name, 'open')
+    if _is_blank(answer) or isinstance(answer, str) and answer == '': return Verdict(name, 'open')
     with _one_thread(): status,text,mistake = (_judge_value if task.cases is None else _judge_function)(task, answer)
     return Verdict(name, status, text, mistake)
 

@@ -129,15 +129,19 @@ def _run_again(nb, sheet, timeout):
     import_ = 'from dl4ia_nbdev.exercises import check, passed, overview\n'
     own = {n: import_ + _text(c) for c in sheet_notebook(sheet)['cells'] if c['cell_type'] == 'code' for n in _checked(_text(c))}
     cells, done = [], set()
+    def theirs(n): return nbformat.v4.new_code_cell(own[n], metadata=dict(dl4ia='check'))
     for c in nb['cells']:
         if c['cell_type'] not in ('code', 'markdown'): continue
         mine = [n for n in _checked(_text(c)) if n in own] if c['cell_type'] == 'code' else []
-        if not mine: cells.append(nbformat.v4.new_code_cell(_text(c)) if c['cell_type'] == 'code' else nbformat.v4.new_markdown_cell(_text(c)))
-        for n in mine: cells.append(nbformat.v4.new_code_cell(own[n])); done.add(n)
-    cells += [nbformat.v4.new_code_cell(s) for n,s in own.items() if n not in done]
+        cells.append(nbformat.v4.new_code_cell(_text(c)) if c['cell_type'] == 'code' else nbformat.v4.new_markdown_cell(_text(c)))      # an answer may stand in the cell of its check
+        for n in mine: cells.append(theirs(n)); done.add(n)
+    cells += [theirs(n) for n in own if n not in done]
     fresh = nbformat.v4.new_notebook(cells=cells, metadata={'kernelspec': dict(name='python3', display_name='Python 3')})
     with tempfile.TemporaryDirectory() as d: NotebookClient(fresh, timeout=timeout, interrupt_on_timeout=True, allow_errors=True, kernel_name='python3', extra_arguments=['--log-level=40'], resources=dict(metadata=dict(path=d))).execute()
-    return json.loads(nbformat.writes(fresh))
+    out = json.loads(nbformat.writes(fresh))
+    for c in out['cells']:
+        if c['cell_type'] == 'code' and c['metadata'].get('dl4ia') != 'check': c['outputs'] = []               # only the course's checks speak
+    return out
 
 def grade(
     paths,             # A folder (with all its subfolders), a notebook, or a list of these

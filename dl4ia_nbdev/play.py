@@ -20,6 +20,7 @@ from .nearest import _whole
 from .plot import figure_png, palette, plot_clusters, show_filters, show_grid, show_image, show_neighbours
 from .shared_features import digit_on_photo
 from .simclr import nt_xent
+from .train import keep_modes
 from .views import Augment, ColorJitter, GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, describe
 
 # %% ../nbs/09a_play.ipynb #08019640
@@ -90,11 +91,12 @@ def play_kmeans(
     return Player(paint, (3.4, 3.3), step=(0, 2*most - 1), clusters=(2, 9, 7), seed=(0, 19))
 
 def drag_kmeans(
-    X=None,                    # (n, 2) points; None: those of `play_kmeans`
+    X=None,                    # (n, 2) points; None: four groups
     clusters:int=4,            # Centres to drag
 ):                             # (figure, its axes); in Jupyter with ipympl (`%matplotlib widget`) the crosses follow the mouse
     "Drag the centres, and see which points they get and where the update would put them (hollow crosses)"
-    P = torch.as_tensor(X, dtype=torch.float32) if X is not None else torch.cat([torch.randn(60, 2, generator=(g := torch.Generator().manual_seed(3)))*.45 + m for m in (torch.tensor([-1.5, 1.]), torch.tensor([1.5, 1.]), torch.tensor([0., -1.5]), torch.tensor([0., .2]))])
+    if X is None: g = torch.Generator().manual_seed(3); X = torch.cat([torch.randn(60, 2, generator=g)*.45 + torch.tensor(m) for m in ((-1.5, 1.), (1.5, 1.), (0., -1.5), (0., .2))])
+    P = torch.as_tensor(X, dtype=torch.float32)
     C = P[:: max(1, len(P)//_whole(clusters, 'clusters'))][:clusters].clone(); fig,ax = plt.subplots(figsize=(4.5, 4.3)); held: list[int] = []
     def show():
         labels = assign(P, C)[0]; ax.clear(); plot_clusters(P, labels, C, ax=ax); J = float((P - C[labels]).square().sum())
@@ -113,7 +115,7 @@ def play_maps(
 )->Player:
     "Feature maps: `layer`, `filter`, `picture`; for the first layer the filter itself beside them"
     layers = [l for l in net.tap_names if l.startswith('conv')]; conv = next(o for o in net.modules() if isinstance(o, nn.Conv2d)); x = images.normalize(images.images[:24])
-    with torch.no_grad(): acts = {l: net.eval().taps(x, layers[-1])[l] for l in layers}
+    with keep_modes(net), torch.no_grad(): net.eval(); every = net.taps(x, layers[-1]); acts = {l: every[l] for l in layers}
     def paint(fig, layer, filter, picture):
         a = acts[layer]; c = min(filter, a.shape[1] - 1); m = a[picture, c].float(); first = layer == layers[0] and conv.weight.shape[1] in (1, 3)
         axs = fig.subplots(1, 3 + first); show_image(images.images[picture], ax=axs[0], title=f'picture {picture}')

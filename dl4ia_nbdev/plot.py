@@ -302,12 +302,15 @@ def plot_bars(
     ax:Axes|None=None,                   # Axes to draw into, or None for a new figure
     title:str|None=None,                 # Text above the plot
 )->Axes:                                 # The axes
-    "Draw grouped bars; rows that share a bar are averaged and drawn as dots; raises `ValueError` without rows and for a key that a row lacks"
+    "Draw grouped bars; rows that share a bar are averaged and drawn as dots; raises `ValueError` without rows, for a key that a row lacks and for what is neither a finite number nor None"
     rows = list(rows)
     if not rows: raise ValueError("rows must hold at least one dict, got an empty list")
     for name,key in dict(x=x, y=y, by=by, err=err).items():
         for i,r in enumerate(rows):
             if key is not None and key not in r: raise ValueError(f"{name}={key!r} is missing in row {i}, which has {list(r)}")
+    for i,r in enumerate(rows):
+        for name,key in dict(y=y, err=err).items():
+            if key is not None and not (name == 'y' and r[key] is None) and not (_is_number(r[key]) and np.isfinite(r[key])): raise ValueError(f"{name}={key!r} must be a finite number{' or None' if name == 'y' else ''}, got {r[key]!r} in row {i}")
     groups = list(dict.fromkeys(r[x] for r in rows)); names:list = list(dict.fromkeys(r[by] for r in rows)) if by is not None else [None]
     width = .8/len(names)
     ax = _axes(ax, (max(4, .5*len(groups)*len(names)+1.5), 3))
@@ -360,12 +363,13 @@ class Film:
         "Draws all frames at once; raises `ValueError` when there is no step"
         steps = list(steps)
         if not steps: raise ValueError("steps must name at least one step, got none")
-        fig,ax = plt.subplots(figsize=(size,size) if isinstance(size, (int,float)) else size, dpi=dpi, layout='constrained')
+        fig = plt.figure(figsize=(size,size) if isinstance(size, (int,float)) else size, dpi=dpi, layout='constrained')
         self.frames,self.interval,self.alt = [],interval,alt
-        for step in steps:
-            draw(step, ax=ax)
-            out = io.BytesIO(); fig.savefig(out, format='png', dpi=dpi); self.frames.append(out.getvalue())
-        plt.close(fig)
+        try:
+            for step in steps:
+                fig.clear(); draw(step, ax=fig.subplots())
+                out = io.BytesIO(); fig.savefig(out, format='png', dpi=dpi); self.frames.append(out.getvalue())
+        finally: plt.close(fig)
     def __repr__(self): return f'Film({len(self.frames)} frames)'
     def _repr_html_(self):
         src = ['data:image/png;base64,' + base64.b64encode(f).decode() for f in self.frames]
@@ -389,7 +393,7 @@ def figure_png(
 )->bytes:        # A PNG file
     "The figure as the bytes of a PNG file; the figure stays open; raises `TypeError` for what is no figure or axes"
     f = next(iter(np.asarray(fig_or_ax, dtype=object).ravel()), None)
-    f = getattr(f, 'figure', None) or f
+    f = getattr(f, 'figure', None) or f; f = getattr(getattr(f, 'canvas', None), 'figure', f)      # of a subfigure: the whole
     if f is None or not hasattr(f, 'savefig'): raise TypeError(f"fig_or_ax must be a matplotlib figure or axes, got {type(fig_or_ax).__name__}")
     out = io.BytesIO()
     f.savefig(out, format='png', dpi=dpi, bbox_inches='tight')

@@ -154,5 +154,5 @@ def sizing(
         row['clustering'] = images/W/m['features'] + share*4*images*axes/link + iterations*(images/W*clusters/m['kmeans'] + share*(16*clusters*axes + 8*images)/link)
         kept = max(kept, 2*weights + images/W*m['width']*2 + images*axes*4 + images/W*axes*4)
     row['epoch'] = max(row['computing'], row['sending']) + row['clustering']                  # gradients travel while the backward pass goes on
-    row |= dict(sent_a_step=sent, memory=kept, read_a_second=images*3*m['size']**2/row['epoch']/max(1, W/per_machine))
+    row |= dict(sent_a_step=sent, memory=kept, read_a_second=(2 if m['method'] == 'deepcluster' else 1)*images*3*m['size']**2/row['epoch']/max(1, W/per_machine))
     return row

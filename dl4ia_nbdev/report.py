@@ -43,7 +43,7 @@ class Table:
         rows:Iterable[dict], # Dicts: column -> number, string, bool or None
         name:str='table',    # What the table is called
         tol:float|dict[str, float|None]|None=0., # Absolute tolerance of numbers, one for all columns or {column: tolerance}; None: not compared (times)
-        digits:int=3,        # Significant digits shown; the data keep all
+        digits:int=3,        # Significant digits shown (three of those below 0.001 and from ten million on); the data keep all
     ):
         "Columns come in the order in which rows first name them; raises `ValueError` when there is no row and for tolerances below 0 or of columns that there are not"
         self.rows:list[dict] = [_plain(dict(r)) for r in rows]
@@ -86,7 +86,7 @@ def environment()->dict: # package versions, Python, processor, cores, GPU, date
         try: v[p] = version(p)
         except PackageNotFoundError: v[p] = None
     cpu = platform.processor() or platform.machine()
-    if os.path.exists('/proc/cpuinfo'): cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), cpu)
+    if os.path.exists('/proc/cpuinfo'): cpu = next((l.split(':')[1].strip() for l in Path('/proc/cpuinfo').read_text().splitlines() if l.startswith('model name')), cpu)
     return dict(versions=v, python=platform.python_version(), system=platform.system(), cpu=cpu, threads=torch.get_num_threads(),
                 gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None, date=datetime.date.today().isoformat())
 
@@ -156,7 +156,7 @@ class Report:
         if not isinstance(fig, bytes):
             import matplotlib.pyplot as plt
             f = fig if hasattr(fig, 'savefig') else np.ravel(fig)[0].figure
-            plt.close(f)
+            plt.close(f.canvas.figure)
         return self._add(f'<figure><img alt="{html.escape(alt or caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>')
     def table(self,
         table:Table|Iterable[dict], # `Table`, or a list of dicts

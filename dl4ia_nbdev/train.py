@@ -7,7 +7,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
            'hold_memory', 'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import ctypes, functools, hashlib, math, os, pickle, platform, random, re, shutil, sys, time, warnings
+import copy, ctypes, functools, hashlib, math, os, pickle, platform, random, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -30,11 +30,13 @@ def fork_seed(
 ):
     "Run a block under `seed` and restore the random states of Python, numpy and torch afterwards; raises `ValueError` when `seed` is not a whole number of at least 0"
     if seed is None: yield; return
-    states = random.getstate(), np.random.get_state()
+    states, mps = (random.getstate(), np.random.get_state()), torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_available() else []):
         seed_everything(seed)
         try: yield
-        finally: random.setstate(states[0]); np.random.set_state(states[1])
+        finally:
+            random.setstate(states[0]); np.random.set_state(states[1])
+            if mps is not None: torch.mps.set_rng_state(mps)
 
 def pick_device(
     device=None, # None: CUDA if there is one, then Apple's MPS, then the CPU; else what is asked for
@@ -211,7 +213,7 @@ def _prepare(model, world):
 def fit(
     model:nn.Module,          # Trained in place, on the device it is on
     batches,                  # An iterable of batches that can be walked every epoch, or a function epoch -> iterable
-    loss_fn,                  # loss_fn(model, batch) -> scalar loss, or (loss, dict of numbers to average into the history)
+    loss_fn,                  # loss_fn(model, batch) -> scalar loss, or (loss, dict of numbers to average into the history, over the batches that give them)
     optimizer,                # One torch optimiser or several
     epochs:int=1,             # Walks through `batches`
     precision:str='float32',  # 'float32', 'bfloat16' or 'auto', see `precision_dtype`; weights stay float32
@@ -221,7 +223,7 @@ def fit(
 )->list:                      # History: one dict an epoch with epoch, loss, seconds and what loss_fn and callbacks add
     """Train `model` by minimising `loss_fn`, a mean over the rows of its batch.
 
-    Under `accelerate launch` every process calls this with the same batches and takes its share of each (called by one of them alone it would wait for the others); batch norm sees the whole batch, and loss and gradients are those of one process with the whole. Raises `FloatingPointError` when a loss is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for fewer than one epoch and for another precision."""
+    Under `accelerate launch` every process calls this with the same batches and takes its share of each (called by one of them alone it would wait for the others); batch norm sees the whole batch, and loss and gradients are those of one process with the whole. All of `model` is in training mode meanwhile, parts that were in evaluation mode too (a frozen batch norm goes on gathering statistics); each part gets its mode back at the end. Raises `FloatingPointError` when a loss is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for a number that would overwrite epoch, loss or seconds, for fewer than one epoch and for another precision."""
     if epochs < 1: raise ValueError(f"epochs must be at least 1, got {epochs}")
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     device = _device(model)
@@ -230,7 +232,7 @@ def fit(
     with keep_modes(model), hold_memory(device), whole_batch_norm(model, world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
         (net, acc), draws = _prepare(model, world), _OwnDraws(world)
         for epoch in range(epochs):
-            model.train(); t0 = time.perf_counter(); n = 0; sums: dict[str, float] = {}
+            model.train(); t0 = time.perf_counter(); n = 0; sums: dict[str, float] = {}; seen: dict[str, int] = {}
             for i,batch in enumerate(batches(epoch) if callable(batches) else batches):
                 mine, weight = _share(batch, world)
                 with draws, autocast(precision, device): out = loss_fn(net, mine)
@@ -241,10 +243,11 @@ def fit(
                 for o in opts: o.zero_grad(set_to_none=True)
                 loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
                 for o in opts: o.step()
-                for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)*weight
+                if taken := {'epoch', 'loss', 'seconds'} & set(extra): raise ValueError(f"loss_fn: the history uses the names {sorted(taken)} itself")
+                for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)*weight; seen[k] = seen.get(k, 0) + 1
                 n += 1
             if not n: raise ValueError("batches gave no batch: there is nothing to train on")
-            rec = dict(epoch=epoch) | {k: v/n for k,v in sums.items()}
+            rec = dict(epoch=epoch) | {k: v/seen[k] for k,v in sums.items()}
             if sums and world.size > 1: rec |= dict(zip(sums, (world.sum(torch.tensor([rec[k] for k in sums], dtype=torch.float64))/world.size).tolist()))
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
@@ -338,11 +341,15 @@ def load_run(
     model:nn.Module,   # Gets the weights
     optimizer=(),      # Get their state, in the order they were saved
 )->dict:               # The `state` that was saved
-    "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`). Raises `FileNotFoundError`, and `ValueError` for a file that is damaged, of another model or of another number of optimisers, before anything is changed"
+    "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`). Raises `FileNotFoundError`, and `ValueError` for a file that is damaged, of another model, another number of optimisers or other optimisers, before anything is changed"
     path = _existing(path)
     ck = _read_run(path); _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the run holds {len(ck['optimizers'])}, got {len(opts)}")
+    for i,(o,s) in enumerate(zip(opts, ck['optimizers'])):
+        mine,theirs = o.state_dict()['param_groups'], s['param_groups']; sizes = [[len(g['params']) for g in q] for q in (mine, theirs)]
+        if sizes[0] != sizes[1]: raise ValueError(f"optimizer: number {i + 1} has groups of {sizes[0]} parameters, that of the run {sizes[1]}")
+        if mine and set(mine[0]) - set(theirs[0]) and set(theirs[0]) - set(mine[0]): raise ValueError(f"optimizer: number {i + 1} is of another kind than that of the run: it has {sorted(set(mine[0]) - set(theirs[0]))}, the run {sorted(set(theirs[0]) - set(mine[0]))}")
     model.load_state_dict(ck['model'])
     for o,s in zip(opts, ck['optimizers']): o.load_state_dict(s)
     torch.set_rng_state(ck['rng'])
@@ -357,15 +364,19 @@ def _checkpoint(path, resume):
 
 def _resume(path, model, opts, mine, free=('epochs',)):
     "Take up the run in `path`, whose state must agree with `mine`: settings (but for those in `free`) and what else is in it; the state. Else nothing changes and `ValueError` lists the differences"
-    before = {k: v.clone() for k,v in model.state_dict().items()}
+    before, states, drawn = {k: v.clone() for k,v in model.state_dict().items()}, [copy.deepcopy(o.state_dict()) for o in opts], _random_state()
     try: got = load_run(path, model, opts)
     except _Damaged as e:
         if not _before(path).is_file(): raise
         warnings.warn(f"{e}; going on from the one before it, {_before(path).name}", stacklevel=3); got = load_run(_before(path), model, opts)
+        _atomic(path, lambda tmp: shutil.copyfile(_before(path), tmp))           # else the next save would keep the damaged one as the one before
     theirs = got.get('settings', {})
     diff = [f'{k}: {theirs.get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k not in free and theirs.get(k) != v]
     diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]
-    if diff: model.load_state_dict(before); raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
+    if diff:
+        model.load_state_dict(before); _set_random_state(*drawn)
+        for o,s in zip(opts, states): o.load_state_dict(s)
+        raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
     return got
 
 def _take_up(path, world, load):

@@ -155,14 +155,14 @@ def test_every_cell_solved_and_every_mistake(kernel, sheet):
 # ---- grading ----
 
 def test_running_anew_does_not_believe_the_file(tmp_path):
-    "A verdict that was written by hand, and a check that always says yes, are both worth nothing when the notebook is run again"
+    "A verdict that was written by hand or is printed, and a check that always says yes, are worth nothing when the notebook is run again"
     path, = write_exercises(tmp_path, only='infonce')
     nb = json.loads(path.read_text(encoding='utf-8'))
     nb['cells'] = [c for c in nb['cells'] if c['cell_type'] == 'markdown' or asked(c) or re.match('import|def bound', text(c))]      # the experiments take time
     for c in nb['cells']:
         if 'def bound' in text(c): c['source'] = ['check = lambda *a: None\ndef bound(loss, n): return loss - math.log(n)']
         if "check('infonce-loss'" in text(c): c['outputs'] = [dict(output_type='stream', name='stdout', text=['infonce-loss: passed.\n'])]
-    nb['cells'].append(copy.deepcopy(nb['cells'][-1]) | dict(cell_type='code', execution_count=None, outputs=[], source=['1/0'], id='last'))
+    nb['cells'].append(copy.deepcopy(nb['cells'][-1]) | dict(cell_type='code', execution_count=None, outputs=[], source=["print('infonce-bound: passed.')\n", '1/0'], id='last'))
     path.write_text(json.dumps(nb), encoding='utf-8')
     assert grade(path)['infonce'][0]['loss'] == 'passed'
     row = grade(path, run=True)['infonce'][0]
