@@ -211,7 +211,7 @@ def response(
 )->Tensor:       # (N, C)
     "The response of each image to each filter: the sum of its feature map; raises `ValueError` for what is not N×C×H×W"
     if maps.ndim != 4: raise ValueError(f"maps must be N×C×H×W, got shape {tuple(maps.shape)}")
-    return maps.sum((2, 3))
+    return maps.sum((2, 3), dtype=torch.float32 if maps.dtype in (torch.float16, torch.bfloat16) else None)
 
 # %% ../nbs/02_alexnet.ipynb #8c4c3a77
 def triple_order(
@@ -222,7 +222,7 @@ def triple_order(
     X,y = torch.as_tensor(X), torch.as_tensor(y)
     if X.ndim < 2 or y.ndim != 1 or len(X) != len(y): raise ValueError(f"X must be (n, …) and y (n,), got shapes {tuple(X.shape)} and {tuple(y.shape)}")
     if not torch.isfinite(X).all(): raise ValueError(f"X must be finite, got NaN or infinity in {int((~torch.isfinite(X.flatten(1))).any(1).sum())} row(s)")
-    X = X.flatten(1) if X.dtype == torch.float64 else X.flatten(1).float(); X = X - X.mean(0)
+    X = X.flatten(1) if X.dtype == torch.float64 else X.flatten(1).float(); X = X/X.abs().amax().clamp_min(torch.finfo(X.dtype).tiny); X = X - X.mean(0)
     wins = total = 0.
     for a in range(len(X)):
         d = (X - X[a]).square().sum(1)

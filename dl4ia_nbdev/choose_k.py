@@ -40,8 +40,8 @@ def elbow(
 def _below_chord(ks, J):
     "Distance below the chord, both axes scaled to 0…1"
     u = (np.asarray(ks) - ks[0])/(ks[-1] - ks[0])
-    v = (J - J[-1])/(J[0] - J[-1]) if J[0] != J[-1] else 1 - u
-    return (1 - u - v)/2**.5
+    J = np.asarray(J, dtype=float); span = abs(J[0] - J[-1]) or np.ptp(J) or 1.
+    return (J[0] + (J[-1] - J[0])*u - J)/span/2**.5
 
 # %% ../nbs/01b_choose_k.ipynb #7dba185f
 def _seed(random_state):

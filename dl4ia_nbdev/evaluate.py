@@ -100,11 +100,21 @@ def _side(pool, h):
     "Side of the map that a layer's maps are averaged to"
     return min(h.shape[2], math.isqrt(9600//h.shape[1]) or 1) if pool == 'paper' else pool
 
+def _known(v):
+    "What an attribute says of a network: numbers, words and tensors by value, functions by their code"
+    if isinstance(v, Tensor): return str(v.dtype), tuple(v.shape), hashlib.blake2b(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, digest_size=16).hexdigest()
+    if isinstance(v, (list, tuple)): return [_known(o) for o in v]
+    if isinstance(v, (set, frozenset)): return sorted(map(repr, v))
+    if isinstance(v, dict): return [(repr(k), _known(o)) for k,o in v.items()]
+    if isinstance(v, partial): return _known((v.func, v.args, v.keywords))
+    code = getattr(v, '__code__', None); inside = [] if code is None else [code.co_code, repr(code.co_consts), [_known(c.cell_contents) for c in v.__closure__ or ()]]
+    return re.sub(r' at 0x[0-9a-fA-F]+', '', repr((getattr(v, '__module__', ''), getattr(v, '__qualname__', None) or repr(v), inside)))
+
 def _feature_file(folder, encoder, images, layer, pool, precision):
     "A name that stands for network, weights, images and settings"
     d = hashlib.blake2b(digest_size=16)
     for name,m in encoder.named_modules():
-        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted((k, v) for k,v in vars(m).items() if isinstance(v, (int, float, str, bool, tuple)) and k != 'training'))).encode())
+        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted(((k, _known(v)) for k,v in vars(m).items() if k not in ('training', '_modules', '_parameters')), key=lambda o: o[0]))).encode())
         try: d.update(inspect.getsource(type(m)).encode())                                   # a changed forward is another network
         except (OSError, TypeError): pass
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -176,8 +186,13 @@ def _numbers(x, name):
         if bad: raise ValueError(f"{name} must be finite, got NaN or infinity in {len(bad)} row(s), the first at {bad[:5]}")
     return x
 
+def _single(x, name):
+    "The same as float32; `ValueError` for float64 numbers that float32 does not hold"
+    x = _numbers(x, name)
+    return x if x.dtype == torch.float32 else _numbers(x.float(), name)
+
 def _features(x, y, names, n_like=None):
-    x,y = _numbers(x, names[0]).float(), torch.as_tensor(y).detach()
+    x,y = _single(x, names[0]), torch.as_tensor(y).detach()
     if y.ndim != 1 or len(y) != len(x): raise ValueError(f"{names[1]} must have one label a row of {names[0]} ({len(x)}), got shape {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex(): raise TypeError(f"{names[1]} must be integers, got {y.dtype}")
     if int(y.min()) < 0: raise ValueError(f"{names[1]} must be 0 or more, got {int(y.min())}")
@@ -200,7 +215,13 @@ def _top(S, k):
 
 def _directions(x, m):
     "Rows minus m, scaled to length one"
-    x = x - m; return x.div_(x.norm(dim=1, keepdim=True).clamp_min_(1e-12))
+    x = x - m; return _normal(x, out=x)
+
+def _normal(x, out=None):
+    "Rows of length one; rows of zeros stay. Where squares would leave the range of floats, lengths by way of the largest entry"
+    n = x.norm(dim=1, keepdim=True); tiny = torch.finfo(x.dtype).tiny
+    if bool(((n < tiny**.45) | (n > tiny**-.45)).any()): x = x/x.abs().amax(1, keepdim=True).clamp_min(tiny); n = x.norm(dim=1, keepdim=True)
+    return torch.div(x, n.clamp_min(tiny), out=out)
 
 def nearest(
     train_x:Tensor|np.ndarray, # (n, d) features that may be neighbours: tensor (any device) or array
@@ -210,13 +231,13 @@ def nearest(
     memory:float=128.,         # MiB that similarities may take at a time
 )->tuple[Tensor, Tensor]:      # (similarities (m, k) float32 falling, indices (m, k) int64 into train_x), on the device of `train_x`
     "The k nearest rows by cosine similarity, all of them compared, in tiles of `memory`; raises `ValueError` for a k larger than n and features that are not finite"
-    a = _numbers(train_x, 'train_x').float(); b = _numbers(test_x, 'test_x').float().to(a.device)
+    a = _single(train_x, 'train_x'); b = _single(test_x, 'test_x').to(a.device)
     if a.shape[1] != b.shape[1]: raise ValueError(f"test_x must have {a.shape[1]} columns like the training features, got {b.shape[1]}")
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(a): raise ValueError(f"k must lie between 1 and the number of training rows ({len(a)}), got {k}")
     m = a.mean(0) if center else 0.
     a,b = _directions(a, m), _directions(b, m)
-    rows = max(1, min(len(b), int(memory*2**18)//len(a))); S = torch.empty(rows, len(a), device=a.device)
-    s,i = torch.empty(len(b), k, device=a.device), torch.empty(len(b), k, dtype=torch.long, device=a.device)
+    rows = max(1, min(len(b), int(memory*2**18)//len(a))); S = torch.empty(rows, len(a), dtype=a.dtype, device=a.device)
+    s,i = torch.empty(len(b), k, dtype=a.dtype, device=a.device), torch.empty(len(b), k, dtype=torch.long, device=a.device)
     with torch.no_grad():
         for o,c in enumerate(b.split(rows)): t = slice(o*rows, o*rows + len(c)); s[t],i[t] = _top(torch.mm(c, a.T, out=S[:len(c)]), int(k))
     return s, i
@@ -262,9 +283,14 @@ def _own_knn(H, labels, k=10, most=1000):
     H = H.float().cpu()
     return knn_accuracy(H[rest], labels[rest], H[q], labels[q], k=min(k, int(rest.sum())))
 
+def _spread(x, centred):
+    "Standard deviation of each column; infinite, so that the column becomes 0, where it is constant but for rounding: what a test row has there means nothing"
+    lo,hi = x.aminmax(dim=0)
+    return torch.where(hi - lo > 2.4e-7*torch.maximum(hi, -lo), (centred.norm(dim=0)/len(x)**.5).clamp_min_(1e-18), math.inf)
+
 def _standardize(a, b):
-    m,s = a.mean(0), a.std(0, unbiased=False).clamp_min(1e-6)
-    return (a - m).div_(s), (b - m).div_(s)
+    m = a.mean(0); c = a - m; s = _spread(a, c)
+    return c.div_(s), (b - m).div_(s)
 
 def _stratified(y, share, seed):
     "Rows of a part with that share of each class (at least one row of it), the same for the same seed; sorted"
@@ -310,11 +336,11 @@ class LinearProbe:
         "Solve; raises `ValueError` for one class only, labels that do not fit and features that are not finite, `TypeError` for labels that are not whole"
         x,y = _features(train_x, train_y, ('train_x', 'train_y')); self.classes_,t = y.unique(return_inverse=True); c = len(self.classes_)
         if c < 2: raise ValueError(f"train_y must hold at least two classes, got only class {int(self.classes_[0])}")
-        n,d = x.shape; self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = (X.norm(dim=0)/n**.5).clamp_min_(1e-6); X.div_(self.scale_); self.n_iter_ = 0; self.path_:list[dict[str, float]] = []
+        n,d = x.shape; self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = _spread(x, X); X.div_(self.scale_); self.n_iter_ = 0; self.path_:list[dict[str, float]] = []
         if d > n:                                                                    # more features than rows: the solution lies in the span of the rows; coordinates there are the rows' principal components
             s,U = torch.linalg.eigh(X @ X.T); keep = s > 1e-6*s[-1]; s,U = s[keep], U[:, keep]; P,Q = (U/s.sqrt()).T @ X, None; X,s = U*s.sqrt(), s/n
         else: s,Q = torch.linalg.eigh(X.T @ X/n); s = s.clamp_min(1e-6*s[-1])
-        W,b,l2 = torch.zeros(c, X.shape[1], device=X.device), torch.zeros(c, device=X.device), self.l2
+        W,b,l2 = torch.zeros(c, X.shape[1], dtype=X.dtype, device=X.device), torch.zeros(c, dtype=X.dtype, device=X.device), self.l2
         if l2 is None:
             fewest = int(t.bincount().min())
             if fewest < 2: l2 = 1e-2                                                 # nothing can be held out
@@ -365,7 +391,7 @@ def _mlp(a, ya, b, hidden=256, epochs=30, lr=1e-3, weight_decay=1e-4, dropout=.5
     "Classes of the rows of b"
     a,b = _standardize(a, b); classes,t = ya.unique(return_inverse=True)
     with fork_seed(seed), torch.enable_grad():
-        net = nn.Sequential(nn.Linear(a.shape[1], hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(classes))).to(a.device)
+        net = nn.Sequential(nn.Linear(a.shape[1], hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(classes))).to(a.device, a.dtype)
         def batches(e):
             for i in torch.randperm(len(a)).to(a.device).split(128): yield a[i], t[i]
         fit(net, batches, lambda m,bt: F.cross_entropy(m(bt[0]), bt[1]), torch.optim.AdamW(net.parameters(), lr, weight_decay=weight_decay), epochs, progress=False)
@@ -473,7 +499,7 @@ def retrieval(
     center:bool=True,            # Subtract the mean of the gallery first?
     memory:float=64.,            # MiB that similarities may take at a time
 )->dict[str, float]:             # 'map', 'recall@1', … (means over queries that have a partner), and 'queries', their number
-    "Search by cosine similarity. mAP: mean over queries of the precision at each rank where an image of the same class stands. recall@k: share of queries with such an image among the first k (Jégou et al. 2011); raises `ValueError` when no query has a partner, or a k is larger than the gallery"
+    "Search by cosine similarity. mAP: mean over queries of the precision at each rank where an image of the same class stands. recall@k: share of queries with such an image among the first k (Jégou et al. 2011). Images that are equally similar come in a random order that is always the same, so that a sorted gallery gains nothing; raises `ValueError` when no query has a partner, or a k is larger than the gallery"
     a,ya = _features(gallery_x, gallery_y, ('gallery_x', 'gallery_y')); own = query_x is None
     if own != (query_y is None): raise ValueError("query_x and query_y: both or neither are wanted")
     b,yb = (a, ya) if own else _features(query_x, query_y, ('query_x', 'query_y'), a.shape[1]); b,yb = b.to(a.device), yb.to(a.device)
@@ -481,11 +507,12 @@ def retrieval(
     for k in ks:
         if not isinstance(k, int) or not 1 <= k <= n: raise ValueError(f"ks must lie between 1 and the number of images to find ({n}), got {k!r}")
     m = a.mean(0) if center else 0.; A = _directions(a, m); B = A if own else _directions(b, m)
+    mixed = torch.randperm(len(A), generator=torch.Generator().manual_seed(0)).to(a.device); G, yg, place = A[mixed], ya[mixed], mixed.argsort()
     rows = max(1, int(memory*2**17)//len(a)); parts:list[Tensor] = []; hits:dict[int, list[Tensor]] = {k: [] for k in ks}; at = torch.arange(1, n + 1, device=a.device, dtype=torch.float64)
     for i in torch.arange(len(B), device=a.device).split(rows):
-        S = B[i] @ A.T
-        if own: S[torch.arange(len(i), device=a.device), i] = -math.inf
-        good = ya[S.argsort(dim=1, descending=True, stable=True)[:, :n]] == yb[i, None]; found = good.sum(1); keep = found > 0
+        S = B[i] @ G.T
+        if own: S[torch.arange(len(i), device=a.device), place[i]] = -math.inf
+        good = yg[S.argsort(dim=1, descending=True, stable=True)[:, :n]] == yb[i, None]; found = good.sum(1); keep = found > 0
         parts.append(((good.cumsum(1)/at*good).sum(1)/found.clamp_min(1))[keep])
         for k in ks: hits[k].append(good[keep, :k].any(1).double())
     aps = torch.cat(parts)
@@ -497,7 +524,7 @@ def feature_std(
     H,          # (n, d) features
 )->float:       # 0 when all rows have one direction, 1/√d when they spread evenly
     "Standard deviation of the features scaled to length one, averaged over dimensions (Chen, He 2021, §4.1); raises `ValueError` for what is no n×d or not finite"
-    return F.normalize(_numbers(H, 'H'), dim=1).std(0, unbiased=False).mean().item()
+    return _normal(_numbers(H, 'H')).std(0, unbiased=False).mean().item()
 
 def rankme(
     H,          # (n, d) features; no more than min(n, d) can come out
@@ -514,17 +541,18 @@ def alignment(
     "Mean squared distance of partners on the unit sphere (Wang, Isola 2020, §4.1, α = 2); raises `ValueError` for shapes that differ"
     a,b = _numbers(z1, 'z1'), _numbers(z2, 'z2')
     if a.shape != b.shape: raise ValueError(f"z1 and z2 must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-    return (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean().item()
+    return (_normal(a) - _normal(b)).square().sum(1).mean().item()
 
 def uniformity(
     z,              # (n, d) features, n at least 2
     t:float=2.,     # Sharpness of the kernel
 )->float:           # Between −4t (no one has a neighbour) and 0 (all are one point)
     "Logarithm of the mean Gaussian kernel exp(−t‖a − b‖²) over all pairs on the unit sphere (Wang, Isola 2020, §4.1), in memory linear in n; raises `ValueError` for fewer than two rows"
-    a = F.normalize(_numbers(z, 'z'), dim=1); n = len(a)
+    a = _normal(_numbers(z, 'z')); n = len(a)
     if n < 2: raise ValueError(f"z must have at least 2 rows to compare, got {n}")
-    total = sum(torch.exp(2*t*(part @ a.T - 1)).sum(dtype=torch.float64) for part in a.split(1024))                # ‖a − b‖² = 2 − 2ab
-    return min(0., math.log(max((float(total) - n)/(n*(n - 1)), 1e-300)))
+    def part(i, b): S = (b @ a.T).sub_(1).mul_(2*t); S.diagonal(1024*i).fill_(-math.inf); return S.logsumexp(1).double()                # ‖a − b‖² = 2 − 2ab; no row is paired with itself
+    with torch.autocast(a.device.type, enabled=False): logs = torch.cat([part(i, b) for i,b in enumerate(a.split(1024))])
+    return min(0., logs.logsumexp(0).item() - math.log(n*(n - 1)))
 
 # %% ../nbs/02a_evaluate.ipynb #2d29988f
 def _cut(x, rows, y, l, flip, h, w):
@@ -706,7 +734,7 @@ class _Protocol:
             for o in self.few: got[_few_name(o)] = 'right', torch.stack([right(LinearProbe(seed=seed).fit(a[i], ya[i]).predict(b))[1] for s in range(3) for i in [_stratified(ya, o, 100*seed + s)]]).mean(0)
         if 'clusters' in has: got['clusters'] = 'table', _contingency(cluster_scores(b, yb, seed=seed)['clusters'].numpy(), yb.numpy())
         if 'alignment' in has:
-            if isinstance(encoder, nn.Module): z1,z2 = (F.normalize(z, dim=1) for z in _pairs(encoder, self.test[self.some], self.views, seed, layer=self.layer, pool=self.pool, precision=self.precision))
+            if isinstance(encoder, nn.Module): z1,z2 = (_normal(z) for z in _pairs(encoder, self.test[self.some], self.views, seed, layer=self.layer, pool=self.pool, precision=self.precision))
             got['alignment'] = ('mean', (z1 - z2).square().sum(1)) if isinstance(encoder, nn.Module) else ('value', None)
         if 'uniformity' in has: got['uniformity'] = 'value', uniformity(b[self.some])
         if 'rankme' in has: got['rankme'] = 'value', rankme(b[self.some])

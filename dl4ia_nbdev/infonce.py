@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from .evaluate import _normal
 from .nearest import _whole
 from .train import fork_seed
 
@@ -79,7 +80,7 @@ def info_nce(
 )->Tensor:                      # Scalar, nats
     """InfoNCE: mean of −log softmax at the partner (Oord et al. 2018, eq. 4), for any number of candidates; computed in float32 at least.
 
-    −inf is allowed as a score, for a candidate that is none. Raises `TypeError` for what is no floating tensor and places that are no whole numbers, `ValueError` for shapes that do not fit, scores that are NaN or +inf, and places that there are not."""
+    −inf is allowed as a score, for a candidate that is none. Raises `TypeError` for what is no floating tensor and places that are no whole numbers, `ValueError` for shapes that do not fit, scores that are NaN or +inf, rows of −inf alone, and places that there are not."""
     for name,t in (('scores', scores), ('z2', z2)):
         if (t is not None or name == 'scores') and (not isinstance(t, Tensor) or not t.is_floating_point()): raise TypeError(f"{name} must be a floating point tensor, got {t.dtype if isinstance(t, Tensor) else type(t).__name__}")
     S = scores if scores.dtype == torch.float64 else scores.float()
@@ -88,7 +89,7 @@ def info_nce(
         if z2 is not None:
             if z2.ndim != 2 or z2.shape[1] != S.shape[1]: raise ValueError(f"z2 must be (N, {S.shape[1]}) as the first embeddings are, got {tuple(z2.shape)}")
             if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature!r}")
-            S = F.normalize(S, dim=1) @ F.normalize(z2.to(S.dtype), dim=1).T/temperature
+            S = _normal(S) @ _normal(z2.to(S.dtype)).T/temperature
         n,N = S.shape
         if positive is None:
             if n > N: raise ValueError(f"positive must be given when there are more rows ({n}) than candidates ({N})")
@@ -99,6 +100,7 @@ def info_nce(
             positive = positive.long()
             if positive.shape != (n,) or (n and (int(positive.min()) < 0 or int(positive.max()) >= N)): raise ValueError(f"positive must hold one place in 0…{N - 1} for each of {n} rows, got shape {tuple(positive.shape)}")
         if not (S.detach() < math.inf).all(): raise ValueError("scores must not be NaN or +inf")
+        if none := int((S.detach().amax(1) == -math.inf).sum()): raise ValueError(f"scores must hold a candidate in every row, got −inf alone in {none} of {n}")
         return F.cross_entropy(S, positive)
 
 def mi_lower_bound(

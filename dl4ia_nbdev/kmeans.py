@@ -117,6 +117,10 @@ def _draw(p, u):
 
 def _plus_plus(X, k, g, n_trials, w=None):
     "Numbers of the `k` rows that greedy k-means++ draws from `X`, which lies around the origin"
+    with torch.autocast(X.device.type, enabled=False): return _spread_out(X, k, g, n_trials, w)
+
+def _spread_out(X, k, g, n_trials, w):
+    "What `_plus_plus` returns"
     n, t = len(X), n_trials
     x2 = torch.cat([torch.linalg.vecdot(x, x) for x in X.split(max(64, 2**18//X.shape[1]))])
     if w is not None: w = (w/w.max()).to(X.dtype)                           # (only ratios count)
@@ -199,6 +203,7 @@ def kmeans_plus_plus(
     if pts.stream: raise TypeError("X must be an array or tensor: kmeans_plus_plus needs the points in memory")
     if n_trials is not None: _whole(n_trials, 'n_trials')
     w = _weights(sample_weight, pts.n, pts.device)
+    if w is not None and (some := int((w > 0).sum())) < k: raise ValueError(f"sample_weight must be positive for at least k={k} points, got {some}")
     rows = _plus_plus(_memory(pts)[0], k, _generator(random_state), n_trials or 2 + int(math.log(k)), w)
     return pts.leave(pts.X.index_select(0, rows).to(pts.dtype)), pts.leave(rows)
 
@@ -248,6 +253,7 @@ def refill(
     X,leave = _enter(X)
     d = torch.as_tensor(d, device=X.device)
     if d.shape != (len(X),): raise ValueError(f"d must hold one squared distance a point ({len(X)}), got shape {tuple(d.shape)}")
+    if not torch.isfinite(d).all(): raise ValueError(f"d must be finite, got NaN or infinity in {int((~torch.isfinite(d)).sum())} of {len(d)} places")
     labels = _labels(labels, len(X), k, X.device).clone()
     sizes = torch.bincount(labels, minlength=k)
     for take,j in _moves(lambda at: X[at], lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
@@ -352,7 +358,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             count = _sizes(labels, None, k) if w is None else _sizes(labels[w > 0], None, k)              # points without weight do not count
             size = count.double() if w is None else _sizes(labels, w, k)
             J = self._from_sums(pts, C, sums, size, spread)
-            if J < 1e-6*spread: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
+            if J < 1e-6*spread or pts.far and pts.dtype == torch.float64: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
             if self.trace: trace.append((C, labels))
             n_empty = int((size == 0).sum())
             S,W,live = sums,size,None
@@ -435,7 +441,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if sums is not None and old is not None:                                               # sums of the old labels are at hand
             self._carry(pts, sums, old, labels, w)
             J = self._from_sums(pts, C, sums, _sizes(labels, w, len(C)).double(), spread)
-        if J <= 1e-6*spread: J = self._inertia(pts, C, labels, w)
+        if J <= 1e-6*spread or pts.far and pts.dtype == torch.float64: J = self._inertia(pts, C, labels, w)
         self.labels_,self.inertia_ = pts.leave(labels), pts.back(J)
 
     @staticmethod
@@ -487,8 +493,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Distance of every point to every centre; raises what `predict` raises"
         pts,C = self._seen(X)
         mu = 0. if pts.mu is None else pts.mu.double()
-        c = (C - mu).to(pts.dtype)
-        return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu), c)/pts.out for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
+        c, W, s = C - mu, pts.dtype, 1.
+        if pts.scale > 1: W, s = torch.float64, max(1., float(c.abs().max()))                 # points far smaller than the centres, which would leave the range of floats
+        c = (c/s).to(W)
+        return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu).to(W)/s, c)*(s/pts.out) for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
 
     def fit_transform(self,
         X,                   # Points, n×d
@@ -622,6 +630,7 @@ class MiniBatchKMeans(KMeans):
         first = not hasattr(self, '_exact')
         pts = self._points(X, reset=first)
         if pts.stream: raise TypeError("X must be one batch of points: call partial_fit once for each")
+        if not first and len(self._exact) != self.n_clusters: raise ValueError(f"n_clusters was {len(self._exact)} when the first batch came and is {self.n_clusters} now: begin anew with a new MiniBatchKMeans")
         w = _weights(sample_weight, pts.n, pts.device)
         self._rng = g = getattr(self, '_rng', None) or _generator(self.random_state)
         if first:

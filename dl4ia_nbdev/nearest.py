@@ -564,7 +564,7 @@ def _bfloat16_pays(d, k):
     "Is the bfloat16 product right, and at least 1.5 times as fast as the float one for `d` features and `k` centres? Asked once"
     if not _bfloat16_right(): return False
     a, b = torch.ones(4096, d, dtype=torch.bfloat16), torch.ones(d, k, dtype=torch.bfloat16)
-    x, C, const = a.float(), b.T.float().contiguous(), torch.zeros(k)
+    x, C, const = a.float(), b.T.float().contiguous(), torch.zeros(k, dtype=torch.float32)
     half, full = lambda n: torch.mm(a[:n], b), lambda n: _scores(const, x[:n], C, n)
     if _seconds(lambda: half(64), 2) > 10*_seconds(lambda: full(64), 2): return False      # (without instructions for it: a hundred times slower)
     return _seconds(lambda: half(4096), 7)*1.5 < _seconds(lambda: full(4096), 7)
@@ -707,9 +707,10 @@ class _Points:
         out = torch.empty(self.n, dtype=torch.float64, device=self.device)
         m = max(64, 2**17//self.d)
         if self.mu is None and bool((C.to(self.dtype) == C).all()): C = C.to(self.dtype)    # nothing lost in the working dtype
-        for i,x in self.scaled(m):
-            y = x.to(C.dtype) - C.index_select(0, labels[i:i+len(x)])
-            out[i:i+len(x)] = torch.linalg.vecdot(y, y)
+        with torch.autocast(self.device.type, enabled=False):
+            for i,x in self.scaled(m):
+                y = x.to(C.dtype) - C.index_select(0, labels[i:i+len(x)])
+                out[i:i+len(x)] = torch.linalg.vecdot(y, y)
         return out
 
     def guess(self, labels, moved):
@@ -739,7 +740,7 @@ class _Points:
 
     def _halve(self):
         "What `_halved` wants to know of all points: the lengths; and the codes where they are small"
-        d, self.V = self.d, torch.empty(self.n, 2)
+        d, self.V = self.d, torch.empty(self.n, 2, dtype=torch.float32)
         if self.n*(d + 4) <= 2**23: self.Q = torch.empty(self.n, d + 4, dtype=torch.bfloat16)
         for i,x,_ in self.blocks():
             for j in range(0, len(x), m := max(256, 2**19//d)):

@@ -7,7 +7,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
            'hold_memory', 'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import copy, ctypes, functools, hashlib, math, os, pickle, platform, random, re, shutil, sys, time, warnings
+import ctypes, functools, hashlib, math, os, pickle, platform, random, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -70,8 +70,9 @@ def autocast(
     device='cpu',   # Device the computation runs on
 ):
     "A context in which matrix products run in the chosen precision; master weights stay float32; raises `ValueError` for another precision"
-    dt = precision_dtype(precision, device)
-    return nullcontext() if dt == torch.float32 else torch.autocast(torch.device(device).type, dt)
+    dt, kind = precision_dtype(precision, device), torch.device(device).type
+    if dt != torch.float32: return torch.autocast(kind, dt)
+    return torch.autocast(kind, enabled=False) if kind in ('cpu', 'cuda') else nullcontext()              # float32 also inside an autocast of the user's
 
 # %% ../nbs/00b_train.ipynb #fb34d012
 @contextmanager
@@ -220,10 +221,10 @@ def fit(
     callbacks=(),             # Each is called as cb(model, record, history) after an epoch; it may add to `record`
     label:str='training',     # Word in front of the progress bar
     progress:bool=True,       # Show a bar?
-)->list:                      # History: one dict an epoch with epoch, loss, seconds and what loss_fn and callbacks add
+)->list:                      # History: one dict an epoch with epoch, loss (the mean over batches), seconds and what loss_fn and callbacks add
     """Train `model` by minimising `loss_fn`, a mean over the rows of its batch.
 
-    Under `accelerate launch` every process calls this with the same batches and takes its share of each (called by one of them alone it would wait for the others); batch norm sees the whole batch, and loss and gradients are those of one process with the whole. All of `model` is in training mode meanwhile, parts that were in evaluation mode too (a frozen batch norm goes on gathering statistics); each part gets its mode back at the end. Raises `FloatingPointError` when a loss is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for a number that would overwrite epoch, loss or seconds, for fewer than one epoch and for another precision."""
+    Under `accelerate launch` every process calls this with the same batches and takes its share of each (called by one of them alone it would wait for the others); batch norm sees the whole batch, and loss and gradients are those of one process with the whole. All of `model` is in training mode meanwhile, parts that were in evaluation mode too (a frozen batch norm goes on gathering statistics); each part gets its mode back at the end. Raises `FloatingPointError` when a loss, or what the last step makes of the weights, is not finite, `TypeError` when it is no scalar tensor, and `ValueError` when there is nothing to train on, for a number that would overwrite epoch, loss or seconds, for fewer than one epoch and for another precision."""
     if epochs < 1: raise ValueError(f"epochs must be at least 1, got {epochs}")
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     device = _device(model)
@@ -252,6 +253,7 @@ def fit(
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
             if _call(callbacks, model, rec, history, world): break
+        if bad := [k for k,p in model.named_parameters() if not torch.isfinite(p).all()]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(bad[:3])}: its loss was finite, its gradient was not")
     return history
 
 # %% ../nbs/00b_train.ipynb #81b9eb96
@@ -340,12 +342,14 @@ def load_run(
     path,              # File that `save_run` wrote
     model:nn.Module,   # Gets the weights
     optimizer=(),      # Get their state, in the order they were saved
+    agree=None,        # Called with the `state` before anything is changed; may raise to refuse it
 )->dict:               # The `state` that was saved
     "Restore weights, optimisers and the random state; reads tensors and plain data only (`weights_only`). Raises `FileNotFoundError`, and `ValueError` for a file that is damaged, of another model, another number of optimisers or other optimisers, before anything is changed"
     path = _existing(path)
     ck = _read_run(path); _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the run holds {len(ck['optimizers'])}, got {len(opts)}")
+    if agree is not None: agree(ck['state'])
     for i,(o,s) in enumerate(zip(opts, ck['optimizers'])):
         mine,theirs = o.state_dict()['param_groups'], s['param_groups']; sizes = [[len(g['params']) for g in q] for q in (mine, theirs)]
         if sizes[0] != sizes[1]: raise ValueError(f"optimizer: number {i + 1} has groups of {sizes[0]} parameters, that of the run {sizes[1]}")
@@ -364,20 +368,17 @@ def _checkpoint(path, resume):
 
 def _resume(path, model, opts, mine, free=('epochs',)):
     "Take up the run in `path`, whose state must agree with `mine`: settings (but for those in `free`) and what else is in it; the state. Else nothing changes and `ValueError` lists the differences"
-    before, states, drawn = {k: v.clone() for k,v in model.state_dict().items()}, [copy.deepcopy(o.state_dict()) for o in opts], _random_state()
-    try: got = load_run(path, model, opts)
+    def agree(got):
+        theirs = got.get('settings', {})
+        diff = [f'{k}: {theirs.get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k not in free and theirs.get(k) != v]
+        diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]
+        if diff: raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
+    try: return load_run(path, model, opts, agree)
     except _Damaged as e:
         if not _before(path).is_file(): raise
-        warnings.warn(f"{e}; going on from the one before it, {_before(path).name}", stacklevel=3); got = load_run(_before(path), model, opts)
+        warnings.warn(f"{e}; going on from the one before it, {_before(path).name}", stacklevel=3); got = load_run(_before(path), model, opts, agree)
         _atomic(path, lambda tmp: shutil.copyfile(_before(path), tmp))           # else the next save would keep the damaged one as the one before
-    theirs = got.get('settings', {})
-    diff = [f'{k}: {theirs.get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k not in free and theirs.get(k) != v]
-    diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]
-    if diff:
-        model.load_state_dict(before); _set_random_state(*drawn)
-        for o,s in zip(opts, states): o.load_state_dict(s)
-        raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
-    return got
+        return got
 
 def _take_up(path, world, load):
     "Epochs that the run in `path` has done, 0 where there is none; `load()` takes it up and counts them. All processes must find the same"

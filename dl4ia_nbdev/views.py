@@ -106,7 +106,7 @@ class RandomResizedCrop(Operator):
         w,h = (area*r).sqrt().round().long(), (area/r).sqrt().round().long()
         fits = (w > 0) & (w <= W) & (h > 0) & (h <= H); first = fits.float().argmax(1, keepdim=True)
         low,high = self.ratio; in_ratio = min(max(W/H, low), high)                          # nothing fitted: the middle, as large as the ratio allows
-        w,h = (torch.where(fits.any(1), o.gather(1, first)[:, 0], torch.tensor(middle)) for o,middle in ((w, min(W, round(H*in_ratio))), (h, min(H, round(W/in_ratio)))))
+        w,h = (torch.where(fits.any(1), o.gather(1, first)[:, 0], torch.tensor(middle)) for o,middle in ((w, max(1, min(W, round(H*in_ratio)))), (h, max(1, min(H, round(W/in_ratio))))))
         y,x = ((torch.rand(n, generator=generator).double()*(full - part + 1)).long() for full,part in ((H, h), (W, w)))
         middle = ~fits.any(1); y[middle], x[middle] = (H - h[middle])//2, (W - w[middle])//2
         return dict(box=torch.stack([y, x, h, w], 1))
@@ -183,7 +183,7 @@ def _unit(x, dtype):
 def _resample(src, rows, box, flip, size, dtype):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]"
     shrinks = src.shape[2] > size[0] or src.shape[3] > size[1]             # of the images, not of the boxes: a view shall not depend on its neighbours
-    if src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and shrinks: return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
+    if src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and shrinks and size != (1, 1): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
     box,flip = box.to(src.device), flip.to(src.device)
     return (_by_matrices if shrinks else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
 
