@@ -105,6 +105,7 @@ def learn_folder(
     _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
     world = World(dev); progress = progress and world.main; world.wait()                # all have looked before one of them writes
     if not world.first_here: world.wait()                                              # on each machine one process decodes, the others find the pixels decoded
+    if size is not None: _check_n(size, 'size')
     try: size = size or _usual_side(folder, channels, 128 if gpu else 64); images = _read(folder, size, channels, cache, progress, 2)
     finally:
         if world.first_here: world.wait()
@@ -127,6 +128,7 @@ def learn_folder(
     if not world.main: world.wait(); return out/'report.html'                          # the first process writes
     settings = dict(folder=folder.name, pictures=n, left_out=len(images.skipped), duplicates=images.duplicates, method=method, encoder=kind, size=size, channels=channels, epochs=len(model.history_), seed=seed, device=str(dev), processes=world.size, minutes=minutes) | {f'{method}.{k}': v for k,v in model.settings().items()} | environment()
     save_encoder(enc, out/'encoder.safetensors', images, **{k: settings[k] for k in ('folder', 'pictures', 'method', 'epochs', 'seed')})
+    new.mean.copy_(enc.mean); new.std.copy_(enc.std)                                   # the untrained network sees what the trained one sees
     Table(model.history_).to_csv(out/'history.csv')
     page = _report(out, images, enc.eval(), new.eval(), model.history_, method, settings, few, seed); settings['seconds'] = round(time.perf_counter() - began, 1)
     _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8'))
@@ -252,7 +254,7 @@ def _sheet(images, rows, k, path):
 def neighbours_folder(
     folder,                # Pictures that are searched
     encoder,               # As in `embed_folder`
-    query,                 # A picture, or several: files anywhere, or names within the folder
+    query,                 # A picture, or several: names within the folder, or files anywhere
     k:int=10,              # How many
     device:str='auto',     # As in `embed_folder`
     cache=True,            # As in `ImageSet.from_folder`
@@ -261,7 +263,7 @@ def neighbours_folder(
     "The pictures most similar to each query, itself left out; raises `FileNotFoundError` for a query that is no file"
     _check_n(k, 'k'); enc = _encoder(encoder, device); images, h = embed_folder(folder, enc, None, device, cache, progress); rows = []
     for q in ([query] if isinstance(query, (str, Path)) else list(query)):
-        p = Path(q).expanduser(); p = p if p.exists() else Path(folder).expanduser()/q
+        p = Path(folder).expanduser()/q; p = p if p.exists() else Path(q).expanduser()          # a name within the folder comes first
         x = enc.features(open_image(p, enc.size, enc.channels)[None], precision='auto'); s,i = nearest(h, x, min(k + 1, len(h))); same = p.resolve()
         found = [(images.files[j], v) for v,j in zip(s[0].tolist(), i[0].tolist()) if (Path(folder).expanduser()/images.files[j]).resolve() != same][:k]
         rows += [dict(query=str(q), rank=j, file=f, similarity=v) for j,(f,v) in enumerate(found, 1)]
@@ -284,7 +286,7 @@ def look_folder(
     import matplotlib.pyplot as plt
     from dl4ia_nbdev.deepvis import Channel, maximise, most_selective, show_top_images, top_images
     from dl4ia_nbdev.plot import show_filters, show_grid
-    _check_n(filters, 'filters'); _check_n(steps, 'steps'); enc = _encoder(encoder, device).eval(); images = _read(folder, enc.size, enc.channels, cache, progress).with_normalization(enc); net = enc.net
+    _check_n(filters, 'filters'); _check_n(steps, 'steps'); enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress).with_normalization(enc); net = enc.net
     convs = [n for n,m in net.named_modules() if isinstance(m, nn.Conv2d)]; taps = [t for t in getattr(net, 'tap_names', ()) if t.startswith('conv')] or convs; layers = [taps[i] for i in sorted({len(taps)//3, 2*len(taps)//3, len(taps) - 1})]
     r = Report(f"Inside {enc.spec['kind']}", f"{len(images)} pictures of {Path(folder).name}."); w = net.get_submodule(convs[0]).weight.detach().float().cpu()
     if w.shape[1] <= 3: fig,ax = plt.subplots(figsize=(8, 2.4), layout='constrained'); show_filters(w[:96], ncol=24, ax=ax); r.section('First-layer filters').figure(fig, f'Filters of {convs[0]}.', 'A mosaic of filters')
@@ -309,7 +311,7 @@ def evaluate_folder(
     progress:bool=False,   # Say what is going on, on stderr
 ):                         # `Evaluation`
     "The table of `evaluate` for a folder, normalised as the encoder's training pictures were; raises `ValueError` for a folder without subfolders, and for other classes in `test`"
-    enc = _encoder(encoder, device).eval(); tr = _read(folder, enc.size, enc.channels, cache, progress, 4)
+    enc = _encoder(encoder, device); tr = _read(folder, enc.size, enc.channels, cache, progress, 4)
     if tr.labels is None: raise ValueError(f"folder: {folder} has no subfolders to be judged by")
     if test is None: te,tr = tr.split(.2, seed)
     else:

@@ -473,7 +473,7 @@ def _patch_boxes(title, size, n, split, seed, margin):
 def photo_patches(
     size:int=32,         # Side of a patch, pixels
     n:int=2000,          # Patches in all, spread evenly over the ten photographs
-    split:str='train',   # 'train' or 'test': disjoint regions
+    split:str='train',   # 'train' or 'test': regions that are disjoint for one size and one margin
     seed:int=0,          # Same seed, same patches
     margin:int=4,        # Pixels between any training and any test patch
 )->ImageSet:             # labels: the photograph, class_names: `PHOTO_TITLES`
@@ -551,7 +551,7 @@ _DATASETS:dict[str, dict] = dict(  # torchvision class, its splits, packed files
 
 def cache_dir()->Path: # `$DL4IA_CACHE`, else the platform's cache folder for this package
     "Where downloads go"
-    if os.environ.get('DL4IA_CACHE'): return Path(os.environ['DL4IA_CACHE'])
+    if os.environ.get('DL4IA_CACHE'): return Path(os.environ['DL4IA_CACHE']).expanduser()
     base = os.environ.get('XDG_CACHE_HOME') or os.environ.get('LOCALAPPDATA') or Path.home()/'.cache'
     return Path(base)/'dl4ia_nbdev'
 

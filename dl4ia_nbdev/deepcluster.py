@@ -121,10 +121,10 @@ def pca_whiten(
 def _check_labels(labels, k=None, name='labels'):
     labels = torch.as_tensor(labels)
     if labels.ndim != 1 or not len(labels): raise ValueError(f"{name} must be 1-d and not empty, got shape {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex(): raise TypeError(f"{name} must be integers, got {labels.dtype}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool: raise TypeError(f"{name} must be integers, got {labels.dtype}")
     lo,hi = int(labels.min()), int(labels.max())
     if lo < 0 or (k is not None and hi >= k): raise ValueError(f"{name} must lie in 0…{'' if k is None else k - 1}, got {lo}…{hi}")
-    return labels
+    return labels.long()
 
 def uniform_sample(
     labels:Tensor,     # (n,) pseudo-labels, whole numbers of at least 0

@@ -164,7 +164,7 @@ class Logit(Objective):
 def _frozen(model):
     "Evaluation mode, weights without gradients and held memory inside the block; all are given back afterwards"
     wanted = [(p, p.requires_grad, p.data) for p in model.parameters()]
-    with keep_modes(model), hold_memory(_device(model)):
+    with keep_modes(model), hold_memory(_device(model)), autocast('float32', _device(model)):          # an autocast of the user's ends here
         model.eval()
         try:
             for p,_,w in wanted:
@@ -311,7 +311,9 @@ class Normalized(Step):
     def __init__(self,
         lr:float=.02,  # Root mean square of a step, for x in its limits (0 to 1)
     ): "Raises `ValueError` for a length below 0 or infinite, `TypeError` for what is no number"; self.lr = _between(lr, 'lr', 0, math.inf)
-    def _rate(self, g): return (self.lr*math.sqrt(g[0].numel())/_square(g).sqrt().clamp_min(1e-30)).view(-1, *[1]*(g.ndim - 1))
+    def _rate(self, g):
+        top = g.flatten(1).abs().amax(1).clamp_min(1e-37); u = g/top.view(-1, *[1]*(g.ndim - 1))           # squares of very small or large gradients would leave the range of floats
+        return (self.lr*math.sqrt(g[0].numel())/_square(u).sqrt().clamp_min(1e-30)/top).view(-1, *[1]*(g.ndim - 1))
 
 class Adam(Step):
     "Adam (Kingma & Ba 2015, Algorithm 1, β = 0.9 and 0.999, ε = 1e-8), uphill"
@@ -358,7 +360,7 @@ class Fourier:
     ): "Raises `ValueError` for a deviation below 0 or infinite, `TypeError` for what is no number; a matrix that does not fit the channels is found by `maximise`"; self.sd, self.power, self.colours = _between(sd, 'sd', 0, math.inf), float(power), colours; self._cache:dict[tuple, tuple] = {}
     def __repr__(self): return f'Fourier(sd={self.sd:g}, power={self.power:g})'
     def _tables(self, c, h, w, like):
-        key = c, h, w, like.device, like.dtype
+        key = c, h, w, like.device, like.dtype, self.power, self.colours if isinstance(self.colours, str) else id(self.colours)
         if key not in self._cache:
             f = torch.hypot(torch.fft.fftfreq(h)[:, None], torch.fft.rfftfreq(w)[None]).clamp_min(1/max(h, w))
             A = self.colours
@@ -558,7 +560,7 @@ def maximise(
     pick = lambda o: o if len(o) == n else o*n
     if start is None: p = param._start(torch.cat([noise[s] for s in pick(seeds)]).to(device, dtype), mid, limits)
     else:
-        x = torch.as_tensor(start).detach(); x = (x/255 if x.dtype == torch.uint8 else x).to(device, dtype); x = x[None] if x.ndim == 3 else x
+        x = torch.as_tensor(start).detach(); x = (limits[0] + (limits[1] - limits[0])*(x/255) if x.dtype == torch.uint8 else x).to(device, dtype); x = x[None] if x.ndim == 3 else x
         if x.ndim != 4 or x.shape[1:] != (c, *size) or len(x) not in (1, n): raise ValueError(f"start must be {c}×{size[0]}×{size[1]} or {n} of them, got shape {tuple(x.shape)}")
         if not torch.isfinite(x).all() or x.min() < limits[0] or x.max() > limits[1]: raise ValueError(f"start must lie in {limits[0]:g}…{limits[1]:g} (limits), got {x.min():.3g}…{x.max():.3g}")
         p = param._encode((x - mid).expand(n, -1, -1, -1).contiguous(), mid, limits)
@@ -594,7 +596,7 @@ def maximise(
     names = pick([o.name for o in objectives]); hist, frames = [], []
     best = best_at = None
     check = {3*steps//4} if moves and steps >= 100 else ()                              # what was seen there is a moved view: look again at the image itself
-    with _frozen(model), _Watch(model, layers) as watch, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+    with _frozen(model), _Watch(model, layers) as watch, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=torch.backends.cudnn.allow_tf32):
         def slope(open_relu=False, only=None):
             with torch.enable_grad(), (_OpenReLU() if open_relu else nullcontext()):
                 q = p if only is None else p.detach()[only].requires_grad_()
@@ -633,7 +635,9 @@ def maximise(
             if callback is not None and callback(t, param._picture(p.detach(), mid, limits, size) + mid, a): break
         with torch.no_grad():
             x = param._picture(p, mid, limits, size).detach()
-            best, best_at = _better(best, best_at, x, _quiet(see, x))
+            a = _quiet(see, x)
+            if not bool(torch.isfinite(a).all()): i = int((~torch.isfinite(a)).nonzero()[0]); raise ValueError(f"objective {names[i]!r}: its value is not finite after the last step (image {i}); the step may be too large")
+            best, best_at = _better(best, best_at, x, a)
             best,last = (best + mid).clamp(*limits).float().cpu(), (x + mid).clamp(*limits).float().cpu()
             if trace: frames.append((t, _bytes(last, limits)))
     keys = 'activation', 'woken', 'norm', 'total_variation'
@@ -665,10 +669,11 @@ def picture_scores(
     `total_variation` is the mean absolute difference between neighbours (0 to 1, down and right). `slope` is that of the power spectrum of the channels' mean, log power over log frequency, each frequency from 2 per side to 1/2 per pixel by the mean
     around its circle, in a Hann window: 0 for white noise, about −2 for photographs (Field 1987).
 
-    Raises `ValueError` for what is not N×C×H×W, less than 12 pixels wide or high, or not finite."""
+    Raises `ValueError` for what is not N×C×H×W, less than 12 pixels wide or high, of other whole numbers than bytes, or not finite."""
     x = torch.as_tensor(images)
     if x.ndim != 4: raise ValueError(f"images must be N×C×H×W, got shape {tuple(x.shape)}")
     if min(x.shape[2:]) < 12: raise ValueError(f"images must be at least 12 pixels wide and high, got {x.shape[2]}×{x.shape[3]}")
+    if x.dtype != torch.uint8 and not x.is_floating_point(): raise ValueError(f"images must be uint8 or float, got {x.dtype}")
     x = x.double()/255 if x.dtype == torch.uint8 else x.double()
     if not torch.isfinite(x).all(): raise ValueError("images must be finite, got NaN or infinity")
     tv = _steepness(x); g = x.mean(1); n,h,w = g.shape
@@ -769,7 +774,7 @@ def top_images(
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(images): raise ValueError(f"k must lie between 1 and the number of images ({len(images)}), got {k!r}")
     if channels is not None:
         asked:list = list(channels) if isinstance(channels, (list, tuple, range, np.ndarray, Tensor)) else [channels]
-        if not asked or any(int(c) != c for c in asked): raise ValueError(f"channels must be whole numbers, got {asked}")
+        if not asked or any(isinstance(c, (bool, np.bool_)) or getattr(c, 'dtype', None) == torch.bool or int(c) != c for c in asked): raise ValueError(f"channels must be whole numbers, got {asked}")
         channels = [int(c) for c in asked]
     respond = _reducer(reduce); kept:tuple|None = None; s1 = s2 = torch.zeros((), dtype=torch.float64); start = 0
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
@@ -853,7 +858,7 @@ def top_patches(
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
         for x,_ in images[flat].batches(256, _device(model)): got.append(_maps(watch(_channels_last(x)), layer)[:, top['channels']].float().cpu())
     maps = torch.cat(got); mh,mw = maps.shape[2:]; back = back.view(C, k)
-    if None in fields: fields = [(-.5*(1 - n/m), n/m, n) for n,m in ((H, mh), (W, mw))]          # no rule: spread the map over the image
+    if None in fields: fields = [(-.5*(n - n/m), n/m, n) for n,m in ((H, mh), (W, mw))]          # no rule: spread the map over the image
     sides = [min(f[2], n) for f,n in zip(fields, (H, W))]
     centre = [torch.arange(n, dtype=torch.float32) for n in (H, W)]
     grid = torch.stack(torch.meshgrid(*[((p - f[0] - (f[2] - 1)/2)/f[1]).clamp(0, m - 1) for p,f,m in zip(centre, fields, (mh, mw))], indexing='ij')[::-1], -1)

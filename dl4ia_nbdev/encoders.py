@@ -17,7 +17,7 @@ from .alexnet import alexnet
 from .data import ImageSet, _check_seed
 from .evaluate import _submodule, embed
 from .nearest import _whole
-from .train import _check_state, _read_safetensors, fork_seed, pick_device, save_weights
+from .train import _check_state, _read_safetensors, fork_seed, keep_modes, pick_device, save_weights
 
 # %% ../nbs/02b_encoders.ipynb #c0a20825
 def _he(conv): nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu'); return conv   # He et al. 2015
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         "Features"
         if self.layer is None: return self.net(x).flatten(1)
         if self.layer in self.tap_names: return self.net.taps(x, self.layer)[self.layer].flatten(1)
-        kept = []; hook = _submodule(self.net, self.layer).register_forward_hook(lambda m, i, o: kept.append(o))
+        kept = []; hook = _submodule(self.net, self.layer).register_forward_hook(lambda m, i, o: kept.append(o.clone()))          # the next layer may work in place
         try: self.net(x)
         finally: hook.remove()
         return kept[-1].flatten(1)
@@ -159,12 +159,15 @@ def save_encoder(
     half:bool=False,     # Store float16? Half the size; `load_encoder` gives float32 again
     **made,              # How it was made: text by name
 )->Path:                 # The file
-    "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`, `ValueError` for images of another number of channels"
+    "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`, `ValueError` for images of another number of channels and for weights beyond float16 with `half`"
     if not isinstance(encoder, Encoder): raise TypeError(f"encoder must be an Encoder, as build_encoder makes it, got {type(encoder).__name__}; save_weights writes weights alone")
     if images is not None and images.shape[1] != encoder.channels: raise ValueError(f"images must have {encoder.channels} channel(s), got {images.shape[1]}")
     if images is not None: encoder.mean.copy_(images.mean); encoder.std.copy_(images.std)
     encoder.made |= {k: str(v) for k,v in made.items()}
-    whole = copy.deepcopy(encoder).half() if half else encoder
+    whole = copy.deepcopy(encoder) if half else encoder
+    for k,p in whole.named_parameters() if half else ():                            # buffers stay float32: running variances may leave float16's range
+        if bool(torch.isfinite(p).all()) and not bool(torch.isfinite(p.data.half()).all()): raise ValueError(f"half: {k} has numbers beyond float16's 65504")
+        p.data = p.data.half()
     return save_weights(whole, path, format='dl4ia encoder 1', spec=json.dumps(encoder.spec), layer=json.dumps(encoder.layer), made=json.dumps(encoder.made, ensure_ascii=False))
 
 def load_encoder(
@@ -184,17 +187,16 @@ def export_encoder(
     path,                # File: .onnx for ONNX (needs the packages of the extra [onnx]), anything else, .pt2 say, for torch.export
 )->Path:                 # The file
     "Write the network as a graph from (N, channels, size, size) floats in [0, 1] to features, normalisation included, N free; raises `ImportError` that names what is missing"
-    path = Path(path).expanduser(); path.parent.mkdir(parents=True, exist_ok=True); was = encoder.training; device = encoder.mean.device
-    graph = _FromUnit(encoder).eval(); x = torch.rand(2, encoder.channels, encoder.size, encoder.size, device=device); dims = {0: torch.export.Dim('batch', min=1)}
-    try:
-        with torch.no_grad():
-            if path.suffix.lower() == '.onnx':
-                try: import onnx, onnxscript
-                except ImportError as e: raise ImportError(f"export to ONNX needs the packages onnx and onnxscript ({e}): pip install 'dl4ia_nbdev[onnx]'") from e
-                if 'dynamic_shapes' not in inspect.signature(torch.onnx.export).parameters: raise ImportError(f'export to ONNX needs a newer torch, 2.6 say, got {torch.__version__}')
-                torch.onnx.export(graph, (x,), str(path), input_names=['images'], output_names=['features'], dynamic_shapes=(dims,), dynamo=True, external_data=False, verbose=False)
-            else: torch.export.save(torch.export.export(graph, (x,), dynamic_shapes=(dims,)), str(path))
-    finally: encoder.train(was)
+    path = Path(path).expanduser(); path.parent.mkdir(parents=True, exist_ok=True); device = encoder.mean.device
+    x = torch.zeros(2, encoder.channels, encoder.size, encoder.size, device=device); dims = {0: torch.export.Dim('batch', min=1)}
+    with keep_modes(encoder), torch.no_grad():
+        graph = _FromUnit(encoder).eval()
+        if path.suffix.lower() == '.onnx':
+            try: import onnx, onnxscript
+            except ImportError as e: raise ImportError(f"export to ONNX needs the packages onnx and onnxscript ({e}): pip install 'dl4ia_nbdev[onnx]'") from e
+            if 'dynamic_shapes' not in inspect.signature(torch.onnx.export).parameters: raise ImportError(f'export to ONNX needs a newer torch, 2.6 say, got {torch.__version__}')
+            torch.onnx.export(graph, (x,), str(path), input_names=['images'], output_names=['features'], dynamic_shapes=(dims,), dynamo=True, external_data=False, verbose=False)
+        else: torch.export.save(torch.export.export(graph, (x,), dynamic_shapes=(dims,)), str(path))
     return path
 
 class _FromUnit(nn.Module):

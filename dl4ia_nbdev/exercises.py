@@ -228,6 +228,7 @@ def main(
     p = _parser(); a = p.parse_args(argv)
     if (a.out is None) == (a.grade is None): p.error('either a folder to write into or --grade FOLDER is wanted')
     if a.grade is None and (a.run or a.csv): p.error('--run and --csv belong to --grade')
+    if a.grade is not None and (a.only or a.solutions or a.force): p.error('--only, --solutions and --force belong to writing, not to --grade')
     try:
         if a.grade is not None:
             grades = grade(a.grade, a.run)

@@ -9,7 +9,7 @@ __all__ = ['FactorPairs', 'overlay', 'digit_on_photo']
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from .data import ImageSet, _check_seed, dataset, digits, photo_patches
+from .data import ImageSet, _check_seed, _index, dataset, digits, photo_patches
 from .evaluate import _cut
 from .nearest import _whole
 
@@ -38,6 +38,21 @@ class FactorPairs(ImageSet):
         self.values = {k: torch.randint(len(v), (n,), generator=g) for k,v in self.factors.items()}
         first = next(iter(factors))
         super().__init__(render(self.values, g).cpu(), self.factors[first][self.values[first]], self.names.get(first), name=name)
+    def _pairing(self, part, at):
+        "The images `part`, rows `at` of these, with their factors"
+        part.__class__, part.values = FactorPairs, {k: v[at] for k,v in self.values.items()}; part.factors, part.render, part.shared, part.names = self.factors, self.render, self.shared, self.names
+        return part
+    def __getitem__(self,
+        i,  # int: one image; slice, list, index or boolean array: pairs of fewer images
+    ):
+        "As in `ImageSet`"
+        part = super().__getitem__(i)
+        return self._pairing(part, i if isinstance(i, slice) else _index(i, len(self), 'index')) if isinstance(part, ImageSet) else part
+    def with_normalization(self,
+        other:ImageSet,  # The set whose mean and std are taken over
+    )->'FactorPairs':
+        "As in `ImageSet`"
+        return self._pairing(super().with_normalization(other), slice(None))
     def task(self,
         name:str, # A factor
     )->ImageSet:

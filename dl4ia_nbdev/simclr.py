@@ -334,7 +334,7 @@ class SimCLR:
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            mine = _fingerprint(self.settings() | dict(views=_said(views), loss=_said(self.loss), head=_said(self.head_)), images)
+            mine = _fingerprint(self.settings() | dict(views=_said(views), loss=_said(self.loss), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
                 got = _resume(path, both, opt, mine); self.history_ = got['history']
                 if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)
