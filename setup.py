@@ -1,4 +1,5 @@
 "Metadata of the package, read from settings.ini. It gives a value for every name that pyproject.toml lists as dynamic."
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -13,11 +14,18 @@ licenses = {'apache2': 'Apache-2.0', 'mit': 'MIT', 'bsd3': 'BSD-3-Clause'}
 statuses = {'1': 'Planning', '2': 'Pre-Alpha', '3': 'Alpha', '4': 'Beta', '5': 'Production/Stable', '6': 'Mature', '7': 'Inactive'}
 notebook, onnx, parquet = (cfg[f'{o}_requirements'].split() for o in ('notebook', 'onnx', 'parquet'))
 
+
+def absolute(text):
+    "Links and pictures with whole addresses: an index of packages has no files beside the text"
+    blob, raw = (f"{cfg['git_url']}/{o}/{cfg['branch']}/" for o in ('blob', 'raw'))
+    return re.sub(r'(!?)(\[[^\]]*\]\()(?![a-z][a-z0-9+.-]*:|#|/)', lambda m: m[1] + m[2] + (raw if m[1] else blob), text)
+
+
 setup(
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],
-    long_description=(root/'README.md').read_text(encoding='utf-8') if (root/'README.md').exists() else cfg['description'],
+    long_description=absolute((root/'README.md').read_text(encoding='utf-8')) if (root/'README.md').exists() else cfg['description'],
     long_description_content_type='text/markdown',
     author=cfg['author'],
     license=licenses[cfg['license']],

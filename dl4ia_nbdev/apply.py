@@ -97,6 +97,7 @@ def learn_folder(
     if method not in ('simclr', 'deepcluster'): raise ValueError(f"method must be 'simclr' or 'deepcluster', got {method!r}")
     if encoder is not None and encoder not in _KINDS: raise ValueError(f"encoder must be one of {_KINDS}, got {encoder!r}")
     if epochs is not None: _check_n(epochs, 'epochs')
+    if size is not None: _check_n(size, 'size')
     if minutes is not None and not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf): raise ValueError(f"minutes must be positive, got {minutes!r}")
     if epochs is not None and minutes is not None: raise ValueError("epochs or minutes: one of the two decides how long, got both")
     if minutes is not None and resume: raise ValueError("resume: a run by minutes chose its own number of epochs; go on with the epochs that its settings.json names")
@@ -105,7 +106,6 @@ def learn_folder(
     _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
     world = World(dev); progress = progress and world.main; world.wait()                # all have looked before one of them writes
     if not world.first_here: world.wait()                                              # on each machine one process decodes, the others find the pixels decoded
-    if size is not None: _check_n(size, 'size')
     try: size = size or _usual_side(folder, channels, 128 if gpu else 64); images = _read(folder, size, channels, cache, progress, 2)
     finally:
         if world.first_here: world.wait()

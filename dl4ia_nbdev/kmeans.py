@@ -374,6 +374,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             if self.spherical:
                 l = new.norm(dim=1, keepdim=True)
                 new = torch.where(l > 1e-12, new/l.clamp_min(1e-12), C)    # directions that cancel out leave none: the old centre stays
+            if self._world is not None: new = self._world.first(new)        # devices of other kinds may differ in a last digit, and must not part
             shift = float((new - C).pow(2).sum())
             hist.append(dict(iteration=i, inertia=pts.back(max(J, 0.)), shift=shift**.5/pts.out, changed=changed, n_empty=n_empty, n_close=close, seconds=0.))
             C = new

@@ -114,10 +114,10 @@ def load_results(
 _CSS = """body{font:16px/1.55 system-ui,sans-serif;color:#222;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}.lead{color:#555;font-size:1.1rem;margin-top:0}
 img{max-width:100%;height:auto;display:block;margin:1rem auto .3rem}figcaption{color:#555;font-size:.92rem;text-align:center}figure{margin:1rem 0}
-table{border-collapse:collapse;margin:1rem auto}td,th{padding:.3rem .8rem;border-bottom:1px solid #e3e3e3}th{border-bottom:2px solid #999}
+table{display:block;max-width:fit-content;overflow-x:auto;border-collapse:collapse;margin:1rem auto}td,th{padding:.3rem .8rem;border-bottom:1px solid #e3e3e3}th{border-bottom:2px solid #999}
 nav{background:#f6f6f6;padding:.6rem 1rem;border-radius:.4rem}nav a{margin-right:1rem}.note{background:#eef5ff;padding:.7rem 1rem;border-radius:.4rem}
-.warn{background:#fff1dc;padding:.7rem 1rem;border-radius:.4rem}footer{color:#777;font-size:.9rem;margin-top:3rem;border-top:1px solid #ddd}code{background:#f4f4f4;padding:0 .2rem}
-@media (prefers-color-scheme:dark){body{background:#161616;color:#ddd}nav,code{background:#242424}.note{background:#1b2a3a}.warn{background:#3a2c14}img{background:#fff}a{color:#8ab4ff}.lead,figcaption{color:#aaa}}"""
+.warn{background:#fff1dc;padding:.7rem 1rem;border-radius:.4rem}footer{color:#666;font-size:.9rem;margin-top:3rem;border-top:1px solid #ddd}code{background:#f4f4f4;padding:0 .2rem}
+@media (prefers-color-scheme:dark){body{background:#161616;color:#ddd}nav,code{background:#242424}.note{background:#1b2a3a}.warn{background:#3a2c14}img{background:#fff}a{color:#8ab4ff}.lead,figcaption,footer{color:#aaa}}"""
 
 class Report:
     "A self-contained HTML page made section by section"
@@ -167,10 +167,10 @@ class Report:
         "The whole page"
         ids = [f's{i}' for i in range(len(self.sections))]
         nav = ''.join(f'<a href="#{i}">{html.escape(t)}</a>' for i,(t,_) in zip(ids, self.sections) if t)
-        body = ''.join(f'<section id="{i}"><h2>{html.escape(t)}</h2>{"".join(c)}</section>' for i,(t,c) in zip(ids, self.sections))
+        body = ''.join(f'<section id="{i}">{f"<h2>{html.escape(t)}</h2>" if t else ""}{"".join(c)}</section>' for i,(t,c) in zip(ids, self.sections))
         return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,">'
-                f'<title>{html.escape(self.title)}</title><style>{_CSS}</style></head><body><h1>{html.escape(self.title)}</h1><p class="lead">{html.escape(self.lead)}</p>'
-                f'<nav>{nav}</nav>{body}<footer>{self.footer}</footer></body></html>\n')
+                f'<title>{html.escape(self.title)}</title><style>{_CSS}</style></head><body><main><h1>{html.escape(self.title)}</h1><p class="lead">{html.escape(self.lead)}</p>'
+                f'<nav aria-label="Sections">{nav}</nav>{body}</main><footer>{self.footer}</footer></body></html>\n')
     def write(self,
         path:str|Path, # The file, .html
     )->Path:

@@ -240,7 +240,8 @@ def fit(
                 loss,extra = out if isinstance(out, tuple) else (out, {})
                 if not isinstance(loss, Tensor) or loss.ndim: raise TypeError(f"loss_fn must return a scalar tensor, got {type(loss).__name__}{tuple(getattr(loss, 'shape', ()))}")
                 value = loss.item()
-                if not math.isfinite(value): raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
+                bad = not math.isfinite(value) if world.size == 1 else any(b for b, in world.counts(int(not math.isfinite(value))))             # all refuse what one must
+                if bad: raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
                 for o in opts: o.zero_grad(set_to_none=True)
                 loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
                 for o in opts: o.step()
@@ -384,15 +385,27 @@ def _take_up(path, world, load):
     "Epochs that the run in `path` has done, 0 where there is none; `load()` takes it up and counts them. All processes must find the same"
     there = [o for o, in world.counts(int(path is not None and path.exists()))]
     if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
-    start = load() if there[0] else 0; every = [o for o, in world.counts(start)]
+    start, error = 0, None
+    try: start = load() if there[0] else 0
+    except Exception as e:
+        if world.size == 1: raise
+        start, error = -1, e                                                     # the others must hear of it, or they wait for ever
+    every = [o for o, in world.counts(start)]
+    if error is not None: raise error
+    if -1 in every: raise ValueError(f"checkpoint: {path} could not be taken up by processes {[i for i,o in enumerate(every) if o < 0]}")
     if len(set(every)) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {every}")
     return start
 
 def _put_down(path, world, save):
     "Write a run once for all processes, where there is a file for it"
     if path is None: return
-    if world.main: save()
-    world.wait()
+    error = None
+    try:
+        if world.main: save()
+    except Exception as e: error = e
+    failed = world.size > 1 and any(o for o, in world.counts(int(error is not None)))
+    if error is not None: raise error
+    if failed: raise RuntimeError(f"checkpoint: the first process could not write {path}")
 
 def _said(o):
     "What something says of itself, without its place in memory"

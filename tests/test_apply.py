@@ -1,5 +1,5 @@
 "Runs that are killed, files that are damaged: what a folder's training survives"
-import random, signal, subprocess, sys, time
+import os, random, re, subprocess, sys, time
 
 import pytest
 import torch
@@ -32,12 +32,13 @@ def start(file):
 
 def killed(tmp_path, times, seed=0):
     "Kill the training at random moments, look at its checkpoint each time, let it end at last: the weights of a run that nobody disturbed"
-    rng, file, seen = random.Random(seed), tmp_path/'run.pt', 0
+    rng, file, seen, most = random.Random(seed), tmp_path/'run.pt', 0, 0
     whole = tmp_path/'whole.pt'; p = start(whole); t = time.perf_counter(); out, err = p.communicate(timeout=120); lasts = time.perf_counter() - t; assert 'done' in out, err
     for _ in range(times):
         if seen > 30: file.unlink(); seen = 0                                         # nearly done: begin again
-        p = start(file); time.sleep(rng.uniform(0, .6*lasts)); p.send_signal(signal.SIGKILL); p.communicate()
-        if file.exists(): seen = len(_read_run(file)['state']['history'])             # readable, whatever moment it was
+        p = start(file); time.sleep(rng.uniform(0, .6*lasts)); p.kill(); p.communicate()
+        if file.exists(): seen = len(_read_run(file)['state']['history']); most = max(most, seen)             # readable, whatever moment it was
+    assert most, 'no kill left a checkpoint behind: nothing was tested'
     p = start(file); out, err = p.communicate(timeout=120); assert 'done' in out, err
     a, b = _read_run(whole), _read_run(file)
     assert all(torch.equal(a['model'][k], b['model'][k]) for k in a['model']) and len(b['state']['history']) == 40
@@ -69,12 +70,13 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path):
     with pytest.raises(ValueError, match='damaged'): fit(file, 4)
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='limits on the size of files are POSIX')
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     "A limit on the size of files stands for the full disk"
     code = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" + SCRIPT.replace('epochs=40', 'epochs=3').replace("print('done', flush=True)", "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
             "try: SimCLR.small(net, epochs=6, batch_size=32, random_state=0, watch_every=None, progress=False).fit(images, checkpoint=sys.argv[1], resume=True)\nexcept Exception as e: print('stopped:', type(e).__name__, flush=True)"))
     p = run_in(root, sys.executable, '-c', code, tmp_path/'run.pt', timeout=120)
-    assert 'stopped:' in p.stdout, p.stdout
+    assert re.search('stopped: (OSError|RuntimeError)', p.stdout), p.stdout
     assert len(_read_run(tmp_path/'run.pt')['state']['history']) == 3 and sorted(f.name for f in tmp_path.iterdir()) == ['run.pt', 'run.pt.before']
 
 
@@ -98,7 +100,16 @@ def test_learning_goes_on_where_it_was_stopped(tmp_path):
     finally: apply._trainer = real
     with pytest.raises(FileExistsError, match='resume'): learn_folder(d, tmp_path/'b', **how)
     with pytest.raises(ValueError, match='another run'): learn_folder(d, tmp_path/'b', **(how | dict(seed=1)), resume=True)
-    learn_folder(d, tmp_path/'b', **how, resume=True); a, b = (load_encoder(tmp_path/o/'encoder.safetensors').state_dict() for o in 'ab')
+    went = []
+    def watching(*a):
+        m = real(*a); fit_ = m.fit
+        m.fit = lambda images, callbacks=(), **kw: fit_(images, callbacks=[*callbacks, lambda m, rec, hist: went.append(rec['epoch'])], **kw)
+        return m
+    apply._trainer = watching
+    try: learn_folder(d, tmp_path/'b', **how, resume=True)
+    finally: apply._trainer = real
+    assert went and went[0] >= 2 and went[-1] == 3, went                             # not from the beginning
+    a, b = (load_encoder(tmp_path/o/'encoder.safetensors').state_dict() for o in 'ab')
     assert all(torch.equal(a[k], b[k]) for k in a) and sorted(f.name for f in (tmp_path/'b').iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
 
 

@@ -22,7 +22,7 @@ from dl4ia_nbdev.encoders import ConvNet
 from dl4ia_nbdev.kmeans import KMeans
 from dl4ia_nbdev.processes import World
 from dl4ia_nbdev.simclr import SimCLR, attraction, nt_xent
-from dl4ia_nbdev.train import fit
+from dl4ia_nbdev.train import StopTraining, fit
 from dl4ia_nbdev.views import Augment, Views, simclr_cifar
 world, out = World(), {}
 weights = lambda m: torch.cat([p.detach().flatten() for p in m.state_dict().values()]).double().tolist()
@@ -67,6 +67,18 @@ for k, screen, empty in ((150, 'auto', 'split'), (9, 'none', 'keep')):
     out[f'kmeans {k}'] = dict(labels=km.labels_.tolist(), inertia=[r['inertia'] for r in km.history_], centres=km.cluster_centers_.flatten().tolist())
 for name, H in (('pca', torch.randn(301, 40, generator=g)), ('pca, few rows', torch.randn(31, 40, generator=g)), ('pca, random', torch.randn(1301, 1100, generator=g)*(3*.5**torch.arange(1100.)).clamp_min(.01))):
     p = PCAWhiten(6).fit(H[world.part(len(H))] if size > 1 else H, world); out[name] = dict(explained=p.explained_, z=p.transform(H[:20]).flatten().tolist())
+# stopped after an epoch and taken up; and a loss that is no number in one process alone
+def enough(*o): raise StopTraining
+for name, make in (('simclr again', lambda: SimCLR(ConvNet((4, 8)), 2, .2, epochs=2, batch_size=17, optimizer='sgd', lr=.02, watch_every=None, precision='float32', progress=False)),
+                   ('deepcluster again', lambda: DeepCluster(ConvNet((4, 8, 64)), n_clusters=7, epochs=2, batch_size=17, pca_dim=8, augment=None, precision='float32', lr=.02, progress=False))):
+    file, later = f'{sys.argv[1]}.{name[:3]}', []
+    torch.manual_seed(2); make().fit(images, callbacks=[enough], checkpoint=file)
+    torch.manual_seed(2); a = make().fit(images, callbacks=[lambda m, r, h: later.append(r['epoch'])], checkpoint=file, resume=True)
+    torch.manual_seed(2); b = make().fit(images)
+    out[name] = later == [1] and weights(a.encoder) == weights(b.encoder)
+one = nn.Linear(2, 1)
+try: fit(one, [torch.ones(6, 2)], lambda m, b: m(b).mean()*(float('nan') if rank == size - 1 else 1.), torch.optim.SGD(one.parameters(), .1), progress=False)
+except FloatingPointError: out['all refuse'] = True
 every = [None]*size
 if size > 1: torch.distributed.all_gather_object(every, json.dumps(out['deepcluster']['labels'] + out['simclr']['w'])); out['alike'] = len(set(every)) == 1
 if rank == 0: json.dump(out, open(sys.argv[1], 'w'))
@@ -89,6 +101,12 @@ def got(tmp_path_factory):
 
 
 several = pytest.mark.parametrize('n', [2, 3])
+
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_taken_up_and_refused(got, n):
+    "A stopped run goes on to the same weights; what one process must refuse all of them do, and none waits for ever"
+    assert [got[n].get(o) for o in ('simclr again', 'deepcluster again', 'all refuse')] == [True]*3
 
 
 @several

@@ -26,7 +26,8 @@ pages = [page_name(o) for o in sidebar_pages()]
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    pytest.importorskip('smalldocs', reason='smalldocs needs Python 3.11')
+    if sys.version_info < (3, 11): pytest.skip('smalldocs needs Python 3.11')
+    import smalldocs                                                    # noqa: F401  from there on its absence is a failure
     tmp = tmp_path_factory.mktemp('site')
     p = run_in(copy_project(tmp/'project'), sys.executable, 'tools/build_site.py', '--out', tmp/'site', timeout=600)
     assert (tmp/'site'/'index.html').exists(), p.stdout[-5000:]
@@ -104,7 +105,23 @@ def test_weight(site):
 def test_pictures_have_texts(site):
     "Every picture has a text for those who cannot see it"
     bad = [f'{o}: {m[0][:80]}' for o in pages for m in re.finditer(r'<img\b[^>]*>', (site[0]/o).read_text(encoding='utf-8')) if not re.search(r'\balt="[^"]', m[0])]
+    bad += [f'{o}: an alternative text made of a heading' for o in pages if 'alt="Picture: ' in (site[0]/o).read_text(encoding='utf-8')]
     assert not bad, '\n'.join(bad)
+
+
+def test_head_of_every_page(site):
+    "A title of its own, a description, the language, one main and one first heading, and style and scripts that exist"
+    bad, titles = [], {}
+    for o in pages:
+        text = (site[0]/o).read_text(encoding='utf-8'); title = re.search(r'<title>\s*(\S[^<]*)</title>', text)
+        if title: titles.setdefault(title[1], []).append(o)
+        else: bad.append(f'{o}: no title')
+        if not re.search(r'<meta name="description" content="[^"]{10,}', text): bad.append(f'{o}: no description')
+        if not re.search(r'<html\b[^>]*\blang="en', text): bad.append(f'{o}: no language')
+        p = Page(site[0]/o)
+        if p.main != 1 or len(re.findall(r'<h1\b', text)) != 1: bad.append(f'{o}: not one main and one h1')
+        bad += [f'{o}: {u} is missing' for u in p.loaded if not urlsplit(u).scheme and not ((site[0]/o).parent/unquote(u.split('?')[0])).exists()]
+    assert not bad + [v for v in titles.values() if len(v) > 1], bad + list(titles.items())
 
 
 def test_citations(site):

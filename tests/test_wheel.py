@@ -39,6 +39,7 @@ def test_contents(wheel):
     assert all('.dist-info/' in o for o in rest), rest
     assert any(o.endswith('LICENSE') for o in rest)
     meta = zipfile.ZipFile(wheel).read(next(o for o in rest if o.endswith('/METADATA'))).decode()
+    assert not re.search(r'\]\((?!https?:|#|mailto:)', meta), 'a link that PyPI cannot follow'
     assert f"Version: {cfg['version']}" in meta and re.search(r'^License(-Expression)?: Apache-2.0$', meta, re.M) and 'Author: ' + cfg['author'] in meta
     runtime = [l for l in meta.splitlines() if l.startswith('Requires-Dist') and 'extra ==' not in l]
     assert not any(o in l for l in runtime for o in ('nbdev', '<', '=='))          # lower bounds only

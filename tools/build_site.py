@@ -93,7 +93,7 @@ def build(out=None, check=True, quiet=False):
     if check: problems += lines(run('check', str(proc)))
     site = proc/cfg.doc_path.name
     problems += quarto_like(site, proc, cfg.doc_host + cfg.doc_baseurl)
-    for o in finish_site.finish(site, proc, cfg): say(f'note: {o}')
+    problems += finish_site.finish(site, proc, cfg)
     if out.exists() and any(out.iterdir()) and not (out/'site_libs').is_dir(): return problems + [f'{out} holds something other than a site: not replaced']
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)

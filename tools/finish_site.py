@@ -315,7 +315,9 @@ def finish(site, proc, cfg):
 def main():
     from nbdev.config import get_config
     cfg = get_config()
-    for o in finish(Path(sys.argv[1] if len(sys.argv) > 1 else cfg.doc_path).resolve(), root/'_proc', cfg): print(o)
+    notes = finish(Path(sys.argv[1] if len(sys.argv) > 1 else cfg.doc_path).resolve(), root/'_proc', cfg)
+    for o in notes: print(o)
+    sys.exit(bool(notes))
 
 
 if __name__ == '__main__': main()

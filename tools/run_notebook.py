@@ -126,7 +126,8 @@ def compare_tables(stored, fresh):
 def compare_outputs(stored, fresh, name='cell'):
     "Problems, one string each, between what a cell stores and what it shows when run"
     if any(map(shows, fresh)) and not any(map(shows, stored)): return [f'{name}: shows an output when run, but none is stored']
-    return [f'{name}, {o}' for o in compare_tables(tables(stored), tables(fresh))]
+    res = [f'{name}, {o}' for o in compare_tables(tables(stored), tables(fresh))]
+    return res or ([f'{name}: an output is stored, but it shows none when run'] if any(map(shows, stored)) and not any(map(shows, fresh)) else [])
 
 
 # ---- test ----
