@@ -34,7 +34,7 @@ from dl4ia_nbdev.views import Augment, RandomResizedCrop, simclr_cifar
 
 recipe = dict(encoder='convnet', width=(32, 64, 128, 256), lr=4e-3, temperature=.1, batch_size=128, crop=.2, jitter=.5, size=32, projection_head=2, weight_decay=1e-2, warmup=.1)
 clusters = dict(width=(32, 64, 128, 256), size=32, n_clusters=300, rounds=5, views=True, crop=.2, jitter=.5, lr=.05, batch_size=128, pca_dim=64)
-# What `--search` tries: one change at a time from the first entry
+# What `--search` tries: one change at a time from the first entry (the stored search ended before the last three of DeepCluster)
 searches = dict(
     simclr=(dict(size=24), dict(lr=2e-3), dict(lr=8e-3), dict(projection_head=1), dict(batch_size=64), dict(batch_size=512), dict(temperature=.05), dict(temperature=.2), dict(precision='float32'), dict(encoder='resnet18', stem='default'), dict(encoder='alexnet', size=32),
             dict(crop=.08), dict(crop=.4), dict(size=16), dict(size=32), dict(jitter=1.), dict(width=[16, 64, 128, 256]), dict(width=[48, 96, 192, 384]), dict(optimizer='lars', lr=None), dict(optimizer='sgd', lr=.1), dict(warmup=.02), dict(weight_decay=1e-1)),
