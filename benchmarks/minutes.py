@@ -195,12 +195,17 @@ def untrained(a, tr, te):
     return [dict(method=a.method, minutes=0, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set', representation=n) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
 
 
+def kept(results):
+    "(name, folder, what is stored there) of --results"
+    name, folder = (results.stem, results.parent) if results.suffix == '.json' else ('cifar10_minutes', results)
+    return name, folder, load_results(name, folder) if (folder/f'{name}.json').exists() else dict(rows=[], settings=dict(command='benchmarks/minutes.py', data='CIFAR-10 (lossy files)'), environment=None)
+
+
 def keep(row, a):
     "Print a row, and add it to the files that were asked for"
     r = _plain(row); print(json.dumps(r), flush=True); r = r | dict(environment=environment())
     if a.results:
-        name, folder = (a.results.stem, a.results.parent) if a.results.suffix == '.json' else ('cifar10_minutes', a.results)
-        stored = load_results(name, folder) if (folder/f'{name}.json').exists() else dict(rows=[], settings=dict(command='benchmarks/minutes.py', data='CIFAR-10 (lossy files)'), environment=None)
+        name, folder, stored = kept(a.results)
         save_results(name, [dict(environment=stored['environment']) | o for o in stored['rows']] + [r], folder, **stored['settings'])
     if a.json:
         with open(a.json, 'a', encoding='utf-8') as f: f.write(json.dumps(r) + '\n')
@@ -225,10 +230,10 @@ def main():
     if a.method == 'baselines':
         for row in untrained(a, tr, te): keep(row, a)
     elif a.search:
-        whole = recipe if a.method == 'simclr' else clusters; first, *changes = searches[a.method]; done = load_results(a.results.stem, a.results.parent)['rows'] if a.results.exists() else []
+        whole = recipe if a.method == 'simclr' else clusters; first, *changes = searches[a.method]; done = kept(a.results)[2]['rows']
         for change in ({}, *changes):
             s = first | own | change
-            if not any((r['method'], r['minutes'], r['seed'], r['settings']) == (a.method, a.minutes, a.seed, _plain(whole | s)) for r in done): keep(trained(a, s, tr, te)[1], a)
+            if not any((r['method'], r['minutes'], r['seed'], r.get('settings')) == (a.method, a.minutes, a.seed, _plain(whole | s)) for r in done): keep(trained(a, s, tr, te)[1], a)
     else:
         encoder, row = trained(a, own, tr, te); keep(row, a)
         if a.save:

@@ -220,9 +220,9 @@ def triple_order(
 )->float:      # Share of triples with d(a, b) < d(a, c); ties count one half
     "Over all triples (a and b of one kind, c of another): how often is the pair of one kind the closer one? Chance is 0.5; raises `ValueError` when there is no such triple, for shapes that differ and for values that are not finite"
     X,y = torch.as_tensor(X), torch.as_tensor(y)
-    if X.ndim < 2 or y.ndim != 1 or len(X) != len(y): raise ValueError(f"X must be (n, …) and y (n,), got shapes {tuple(X.shape)} and {tuple(y.shape)}")
+    if X.ndim < 2 or not X.numel() or y.ndim != 1 or len(X) != len(y): raise ValueError(f"X must be (n, …) and y (n,), got shapes {tuple(X.shape)} and {tuple(y.shape)}")
     if not torch.isfinite(X).all(): raise ValueError(f"X must be finite, got NaN or infinity in {int((~torch.isfinite(X.flatten(1))).any(1).sum())} row(s)")
-    X = X.flatten(1) if X.dtype == torch.float64 else X.flatten(1).float(); X = X/X.abs().amax().clamp_min(torch.finfo(X.dtype).tiny); X = X - X.mean(0)
+    X = X.flatten(1) if X.dtype == torch.float64 else X.flatten(1).float(); X = torch.ldexp(X, -torch.frexp(X.abs().amax()).exponent); X = X - X.mean(0)                # by a power of two: exact, and squares stay in range
     wins = total = 0.
     for a in range(len(X)):
         d = (X - X[a]).square().sum(1)

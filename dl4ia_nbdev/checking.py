@@ -211,7 +211,7 @@ def _judge_value(task, answer):
         if near(task.value_of(m.wrong)): return 'wrong', m.hint, m.name
     far = 'too small' if answer < want else 'too large'
     places = len(f'{answer:.6g}'.partition('.')[2])
-    return 'wrong', f'{answer:.6g} is {far}.' + (' It is nearly right: give one digit more.' if abs(answer - want) <= .5*10**-places else ''), 'unknown'
+    return 'wrong', f'{answer:.6g} is {far}.' + (' It is nearly right: give one digit more.' if abs(answer - want) <= min(.5*10**-places, .1*abs(want)) else ''), 'unknown'
 
 def _judge_function(task, answer):
     if not callable(answer): return 'wrong', f'A function is wanted, got {_kind(_plain(answer))}: give its name without brackets.', 'unknown'

@@ -379,7 +379,7 @@ def _to_bytes(a):
         if a.min() < 0 or a.max() > 1: raise ValueError(f"pixels as floats must lie in [0, 1], got [{a.min():.3g}, {a.max():.3g}]")
         return (a*255).round().astype(np.uint8)
     if a.dtype.kind not in 'iu': raise ValueError(f"pixels must be numbers, got {a.dtype}")
-    if a.dtype == np.uint16: return (a.astype(np.float32)/257).round().astype(np.uint8)    # 65535 is white, as 255 is
+    if a.dtype.kind == 'u' and a.dtype.itemsize == 2: return (a.astype(np.float32)/257).round().astype(np.uint8)    # 65535 is white, as 255 is
     lo,hi = int(a.min()), int(a.max())
     if lo < 0 or hi > 255: raise ValueError(f"pixels of dtype {a.dtype} must lie in 0…255 (uint16 is taken as 16 bits, 65535 being white), got {lo}…{hi}")
     return a.astype(np.uint8)
@@ -416,7 +416,7 @@ def _decode(path, size, channels):
                     if Image.MAX_IMAGE_PIXELS is not None and im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
                     if size and im.format == 'JPEG': im.draft(None, (2*size, 2*size))      # decode a large JPEG at a half, a quarter or an eighth, never below twice what is wanted
                     if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3):
-                        a = np.asarray(ImageOps.exif_transpose(im)); deep = im.mode.startswith('I;16') or im.mode == 'I' and im.format == 'PNG'      # some versions of PIL give 16 bits as 32
+                        a = np.asarray(ImageOps.exif_transpose(im)); deep = im.mode.startswith('I;16') or im.mode == 'I' and im.format in ('PNG', 'PPM')      # some versions of PIL give 16 bits as 32
                         parts = _bands(a.astype(np.uint16) if deep else a, channels)
                     else: im = _full_colour(ImageOps.exif_transpose(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
         if parts is not None: a = np.stack([np.asarray(_resize_crop(b, size) if size else b) for b in parts], -1)

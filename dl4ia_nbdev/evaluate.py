@@ -100,21 +100,27 @@ def _side(pool, h):
     "Side of the map that a layer's maps are averaged to"
     return min(h.shape[2], math.isqrt(9600//h.shape[1]) or 1) if pool == 'paper' else pool
 
-def _known(v):
+def _known(v, seen=()):
     "What an attribute says of a network: numbers, words and tensors by value, functions by their code"
+    if id(v) in seen: return '…'                                                             # a function that calls itself
+    seen = (*seen, id(v)); inner = partial(_known, seen=seen)
+    def held(cell):
+        try: return cell.cell_contents
+        except ValueError: return None                                                       # empty
     if isinstance(v, Tensor): return str(v.dtype), tuple(v.shape), hashlib.blake2b(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, digest_size=16).hexdigest()
-    if isinstance(v, (list, tuple)): return [_known(o) for o in v]
+    if isinstance(v, (list, tuple)): return [inner(o) for o in v]
     if isinstance(v, (set, frozenset)): return sorted(map(repr, v))
-    if isinstance(v, dict): return [(repr(k), _known(o)) for k,o in v.items()]
-    if isinstance(v, partial): return _known((v.func, v.args, v.keywords))
-    code = getattr(v, '__code__', None); inside = [] if code is None else [code.co_code, repr(code.co_consts), [_known(c.cell_contents) for c in v.__closure__ or ()]]
+    if isinstance(v, dict): return [(repr(k), inner(o)) for k,o in v.items()]
+    if isinstance(v, partial): return inner([v.func, v.args, v.keywords])
+    if hasattr(v, 'co_code'): return [v.co_code, v.co_names, inner(v.co_consts)]
+    code = getattr(v, '__code__', None); inside = [] if code is None else [inner(code), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()]]
     return re.sub(r' at 0x[0-9a-fA-F]+', '', repr((getattr(v, '__module__', ''), getattr(v, '__qualname__', None) or repr(v), inside)))
 
 def _feature_file(folder, encoder, images, layer, pool, precision):
     "A name that stands for network, weights, images and settings"
     d = hashlib.blake2b(digest_size=16)
     for name,m in encoder.named_modules():
-        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted(((k, _known(v)) for k,v in vars(m).items() if k not in ('training', '_modules', '_parameters')), key=lambda o: o[0]))).encode())
+        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted(((k, _known(list(v.values()) if k.endswith('_hooks') else v)) for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')), key=lambda o: o[0]))).encode())
         try: d.update(inspect.getsource(type(m)).encode())                                   # a changed forward is another network
         except (OSError, TypeError): pass
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -220,7 +226,7 @@ def _directions(x, m):
 def _normal(x, out=None):
     "Rows of length one; rows of zeros stay. Where squares would leave the range of floats, lengths by way of the largest entry"
     n = x.norm(dim=1, keepdim=True); tiny = torch.finfo(x.dtype).tiny
-    if bool(((n < tiny**.45) | (n > tiny**-.45)).any()): x = x/x.abs().amax(1, keepdim=True).clamp_min(tiny); n = x.norm(dim=1, keepdim=True)
+    if bool(((n < tiny**.45) | (n > tiny**-.45)).any()): top = x.detach().abs().amax(1, keepdim=True); x = torch.where(top == 0, 0., x/top.clamp_min(tiny)); n = x.norm(dim=1, keepdim=True)       # (rows of zeros get no gradient)
     return torch.div(x, n.clamp_min(tiny), out=out)
 
 def nearest(
@@ -507,12 +513,13 @@ def retrieval(
     for k in ks:
         if not isinstance(k, int) or not 1 <= k <= n: raise ValueError(f"ks must lie between 1 and the number of images to find ({n}), got {k!r}")
     m = a.mean(0) if center else 0.; A = _directions(a, m); B = A if own else _directions(b, m)
-    mixed = torch.randperm(len(A), generator=torch.Generator().manual_seed(0)).to(a.device); G, yg, place = A[mixed], ya[mixed], mixed.argsort()
+    mixed = torch.randperm(len(A), generator=torch.Generator().manual_seed(0)).to(a.device); A,ya = A[mixed], ya[mixed]
+    if own: B,yb = A,ya
     rows = max(1, int(memory*2**17)//len(a)); parts:list[Tensor] = []; hits:dict[int, list[Tensor]] = {k: [] for k in ks}; at = torch.arange(1, n + 1, device=a.device, dtype=torch.float64)
     for i in torch.arange(len(B), device=a.device).split(rows):
-        S = B[i] @ G.T
-        if own: S[torch.arange(len(i), device=a.device), place[i]] = -math.inf
-        good = yg[S.argsort(dim=1, descending=True, stable=True)[:, :n]] == yb[i, None]; found = good.sum(1); keep = found > 0
+        S = B[i] @ A.T
+        if own: S[torch.arange(len(i), device=a.device), i] = -math.inf
+        good = ya[S.argsort(dim=1, descending=True, stable=True)[:, :n]] == yb[i, None]; found = good.sum(1); keep = found > 0
         parts.append(((good.cumsum(1)/at*good).sum(1)/found.clamp_min(1))[keep])
         for k in ks: hits[k].append(good[keep, :k].any(1).double())
     aps = torch.cat(parts)

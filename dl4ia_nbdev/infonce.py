@@ -99,8 +99,10 @@ def info_nce(
             if positive.dtype == torch.bool or positive.is_floating_point(): raise TypeError(f"positive must be whole numbers, got {positive.dtype}")
             positive = positive.long()
             if positive.shape != (n,) or (n and (int(positive.min()) < 0 or int(positive.max()) >= N)): raise ValueError(f"positive must hold one place in 0…{N - 1} for each of {n} rows, got shape {tuple(positive.shape)}")
-        if not (S.detach() < math.inf).all(): raise ValueError("scores must not be NaN or +inf")
-        if none := int((S.detach().amax(1) == -math.inf).sum()): raise ValueError(f"scores must hold a candidate in every row, got −inf alone in {none} of {n}")
+        top = S.detach().amax(1)                                             # NaN where one is in the row
+        if not bool((top.abs() < math.inf).all()):
+            if not bool((top < math.inf).all()): raise ValueError("scores must not be NaN or +inf")
+            raise ValueError(f"scores must hold a candidate in every row, got −inf alone in {int((top == -math.inf).sum())} of {n}")
         return F.cross_entropy(S, positive)
 
 def mi_lower_bound(

@@ -358,7 +358,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             count = _sizes(labels, None, k) if w is None else _sizes(labels[w > 0], None, k)              # points without weight do not count
             size = count.double() if w is None else _sizes(labels, w, k)
             J = self._from_sums(pts, C, sums, size, spread)
-            if J < 1e-6*spread or pts.far and pts.dtype == torch.float64: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
+            if J < 1e-6*spread or pts.far and pts.dtype == torch.float64 and not pts.stream: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
             if self.trace: trace.append((C, labels))
             n_empty = int((size == 0).sum())
             S,W,live = sums,size,None

@@ -299,6 +299,7 @@ class SimCLR:
         try: return nt_xent(z1, z2, self.temperature, gather=gather)
         except ValueError as e:
             if bool(torch.isfinite(z1).all() and torch.isfinite(z2).all()): raise
+            if gather: return (z1.sum() + z2.sum())*math.nan                         # all processes have such a loss, and refuse it together in `fit`
             raise FloatingPointError(f"the projections are no longer finite ({e}); lower the learning rate, or look at the encoder") from e
 
     def _watch(self, images, rec):

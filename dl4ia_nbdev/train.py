@@ -238,6 +238,7 @@ def fit(
                 mine, weight = _share(batch, world)
                 with draws, autocast(precision, device): out = loss_fn(net, mine)
                 loss,extra = out if isinstance(out, tuple) else (out, {})
+                if taken := {'epoch', 'loss', 'seconds'} & set(extra): raise ValueError(f"loss_fn: the history uses the names {sorted(taken)} itself")
                 if not isinstance(loss, Tensor) or loss.ndim: raise TypeError(f"loss_fn must return a scalar tensor, got {type(loss).__name__}{tuple(getattr(loss, 'shape', ()))}")
                 value = loss.item()
                 bad = not math.isfinite(value) if world.size == 1 else any(b for b, in world.counts(int(not math.isfinite(value))))             # all refuse what one must
@@ -245,7 +246,6 @@ def fit(
                 for o in opts: o.zero_grad(set_to_none=True)
                 loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
                 for o in opts: o.step()
-                if taken := {'epoch', 'loss', 'seconds'} & set(extra): raise ValueError(f"loss_fn: the history uses the names {sorted(taken)} itself")
                 for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)*weight; seen[k] = seen.get(k, 0) + 1
                 n += 1
             if not n: raise ValueError("batches gave no batch: there is nothing to train on")
@@ -254,7 +254,7 @@ def fit(
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
             if _call(callbacks, model, rec, history, world): break
-        if bad := [k for k,p in model.named_parameters() if not torch.isfinite(p).all()]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(bad[:3])}: its loss was finite, its gradient was not")
+        if broken := [k for k,p in model.named_parameters() if p.requires_grad and not torch.isfinite(p).all()]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(broken[:3])}: its loss was finite, its gradient was not")
     return history
 
 # %% ../nbs/00b_train.ipynb #81b9eb96
