@@ -128,7 +128,7 @@ def learn_folder(
     if not world.main: world.wait(); return out/'report.html'                          # the first process writes
     settings = dict(folder=folder.name, pictures=n, left_out=len(images.skipped), duplicates=images.duplicates, method=method, encoder=kind, size=size, channels=channels, epochs=len(model.history_), seed=seed, device=str(dev), processes=world.size, minutes=minutes) | {f'{method}.{k}': v for k,v in model.settings().items()} | environment()
     save_encoder(enc, out/'encoder.safetensors', images, **{k: settings[k] for k in ('folder', 'pictures', 'method', 'epochs', 'seed')})
-    new.mean.copy_(enc.mean); new.std.copy_(enc.std)                                   # the untrained network sees what the trained one sees
+    new.load_state_dict(dict(mean=enc.mean, std=enc.std), strict=False)                # the untrained network sees what the trained one sees
     Table(model.history_).to_csv(out/'history.csv')
     page = _report(out, images, enc.eval(), new.eval(), model.history_, method, settings, few, seed); settings['seconds'] = round(time.perf_counter() - began, 1)
     _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8'))

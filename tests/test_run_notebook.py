@@ -48,7 +48,7 @@ def test_outputs():
     assert tables([stream, out(t)]) == [t]
     assert compare_outputs([], [stream]) == []
     img = dict(output_type='display_data', data={'image/png': 'x'}, metadata={})
-    assert 'shows none' in compare_outputs([img], [])[0] and compare_outputs([img], [img]) == []
+    assert 'none is drawn' in compare_outputs([img], [])[0] and compare_outputs([img], [img]) == []
     assert 'none is stored' in compare_outputs([stream], [out(t)], 'cell 3')[0]
     assert 'cell 3, 1 table(s) stored, 0 fresh' in compare_outputs([out(t)], [], 'cell 3')[0]
 

@@ -127,7 +127,8 @@ def compare_outputs(stored, fresh, name='cell'):
     "Problems, one string each, between what a cell stores and what it shows when run"
     if any(map(shows, fresh)) and not any(map(shows, stored)): return [f'{name}: shows an output when run, but none is stored']
     res = [f'{name}, {o}' for o in compare_tables(tables(stored), tables(fresh))]
-    return res or ([f'{name}: an output is stored, but it shows none when run'] if any(map(shows, stored)) and not any(map(shows, fresh)) else [])
+    drawn = lambda outputs: any('image/png' in o.get('data', {}) for o in outputs)
+    return res or ([f'{name}: a picture is stored, but none is drawn when run'] if drawn(stored) and not drawn(fresh) else [])
 
 
 # ---- test ----
