@@ -62,13 +62,9 @@ def recipe_views(crop, jitter, size):
     return Augment(RandomResizedCrop(size, scale=(crop, 1.)), *simclr_cifar(size, jitter).ops[1:])
 
 
-def network(s, seed):
-    "The untrained encoder that the settings ask for, which are taken out of `s`"
-    kind, width, stem = s.pop('encoder', 'convnet'), s.pop('width'), s.pop('stem', None); more = dict(width=tuple(width)) if kind == 'convnet' else {}
-    if stem: more['small'] = stem == 'cifar'
-    if kind.startswith('resnet'):
-        with fork_seed(seed): return resnet(int(kind[6:]), 32, **more)
-    made = build_encoder(kind, 32, seed=seed, **more)
+def network(seed, width, encoder='convnet', stem=None):
+    "The untrained encoder that these settings ask for"
+    made = build_encoder(encoder, 32, seed=seed, **(dict(width=tuple(width)) if encoder == 'convnet' else {}), **(dict(small=stem == 'cifar') if stem else {}))
     return made.net if made.layer is None else made
 
 
@@ -110,7 +106,7 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=True)
     "Our SimCLR: (encoder, what was done). Several sizes in a list share the epochs, the first one first"
     s = recipe | own; sizes = s.pop('size'); where = {k: s.pop(k) for k in ('encoder', 'width', 'stem') if k in s}; sizes = sizes if isinstance(sizes, list) else [sizes]; crop, jitter = s.pop('crop'), s.pop('jitter')
     def new(epochs, images, sizes=sizes, callbacks=(), **kwargs):
-        net, views = network(dict(where), seed), recipe_views(crop, jitter, sizes[0])
+        net, views = network(seed, **where), recipe_views(crop, jitter, sizes[0])
         def grow(run, rec, history): views.ops[0].size = (sizes[min(len(sizes) - 1, (rec['epoch'] + 1)*len(sizes)//epochs)],)*2
         return SimCLR.small(net, epochs=epochs, watch_every=None, views=views, random_state=seed, progress=False, **s).fit(images, callbacks=(*callbacks, grow), **kwargs)
     b = s['batch_size']; n = len(tr)//b
@@ -130,7 +126,7 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=
     s = clusters | own; where = {k: s.pop(k) for k in ('encoder', 'width', 'stem') if k in s}; rounds, views, changes = s.pop('rounds'), s.pop('views'), recipe_views(s.pop('crop'), s.pop('jitter'), s.pop('size'))
     if views: s['augment'] = on_normalised(changes, tr)
     def new(epochs, recluster, images, **kwargs):
-        return DeepCluster.small(network(dict(where), seed), epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images, **kwargs)
+        return DeepCluster.small(network(seed, **where), epochs=epochs, recluster=recluster, random_state=seed, progress=False, **s).fit(images, **kwargs)
     def measure():
         new(1, 1, tr[:2*s['n_clusters'] + 200])                                             # the first run of anything is slow
         t = time.perf_counter(); new(1, 1, tr); one = time.perf_counter() - t; t = time.perf_counter(); new(2, 2, tr); two = time.perf_counter() - t
@@ -179,9 +175,14 @@ def lightly(tr, te, minutes, seed, own):
     return net.eval(), dict(epochs=round(steps*s['batch_size']/len(tr), 2), seconds=round(took, 1), ms_per_step=round(1e3*took/steps, 1), images_per_second=round(steps*s['batch_size']/took), loss=round(sum(losses[-20:])/len(losses[-20:]), 4), settings=s)
 
 
+def about(a, minutes):
+    "What every row begins with"
+    return dict(method=a.method, minutes=minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set')
+
+
 def trained(a, own, tr, te):
     "One run and its judgement: (encoder, row)"
-    base, more = dict(method=a.method, minutes=a.minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set'), {}
+    base, more = about(a, a.minutes), {}
     if a.method in ('simclr', 'deepcluster'): more = dict(checkpoint=a.checkpoint, epochs=a.epochs, watch=not a.search)
     encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, **more)
     return encoder, base | done | judge(encoder, tr, te, not a.no_linear)
@@ -192,7 +193,7 @@ def untrained(a, tr, te):
     new = {'raw pixels': nn.Flatten, 'ConvNet, untrained': lambda: ConvNet(tuple(recipe['width'])), 'ConvNet twice as wide, untrained': lambda: ConvNet((64, 128, 256, 512)), 'ResNet-18, CIFAR stem, untrained': lambda: resnet(18, 32), 'ResNet-18, ImageNet stem, untrained': lambda: resnet(18, 32, small=False)}; nets = {}
     for k, make in new.items():
         with fork_seed(a.seed): nets[k] = make()
-    return [dict(method=a.method, minutes=0, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set', representation=n) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
+    return [about(a, 0) | dict(representation=n) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
 
 
 def kept(results):

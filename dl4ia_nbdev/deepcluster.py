@@ -88,7 +88,8 @@ class PCAWhiten:
         d = H.shape[1]; q = min(k + 32, n - 1, d)
         low = torch.bfloat16 if fast_bfloat16(H.device) else torch.float32            # steers only: the last step is in full precision
         mu = self.mean_.float(); X = H.float() if low == torch.float32 else torch.empty_like(H, dtype=low)
-        for h,x in zip(H.split(max(1, 2**24//d)), X.split(max(1, 2**24//d))) if low != torch.float32 else (): x.copy_(h.float() - mu)
+        if low != torch.float32:                                                      # in so few bits only what is centred
+            for h,x in zip(H.split(max(1, 2**24//d)), X.split(max(1, 2**24//d))): x.copy_(h.float() - mu)
         Q = torch.randn(d, q, generator=torch.Generator().manual_seed(self.random_state)).to(H.device)
         for _ in range(self.n_iter):
             Y = (X@Q.to(low)).float(); Y -= add(Y.sum(0))/n

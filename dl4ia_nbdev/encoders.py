@@ -166,8 +166,9 @@ def save_encoder(
     encoder.made |= {k: str(v) for k,v in made.items()}
     whole = copy.deepcopy(encoder) if half else encoder
     for k,p in whole.named_parameters() if half else ():                            # buffers stay float32: running variances may leave float16's range
-        if bool(torch.isfinite(p).all()) and not bool(torch.isfinite(p.data.half()).all()): raise ValueError(f"half: {k} has numbers beyond float16's 65504")
-        p.data = p.data.half()
+        h = p.data.half()
+        if bool(torch.isfinite(p).all()) and not bool(torch.isfinite(h).all()): raise ValueError(f"half: {k} has numbers beyond float16's 65504")
+        p.data = h
     return save_weights(whole, path, format='dl4ia encoder 1', spec=json.dumps(encoder.spec), layer=json.dumps(encoder.layer), made=json.dumps(encoder.made, ensure_ascii=False))
 
 def load_encoder(

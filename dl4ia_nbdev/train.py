@@ -240,9 +240,8 @@ def fit(
                 loss,extra = out if isinstance(out, tuple) else (out, {})
                 if taken := {'epoch', 'loss', 'seconds'} & set(extra): raise ValueError(f"loss_fn: the history uses the names {sorted(taken)} itself")
                 if not isinstance(loss, Tensor) or loss.ndim: raise TypeError(f"loss_fn must return a scalar tensor, got {type(loss).__name__}{tuple(getattr(loss, 'shape', ()))}")
-                value = loss.item()
-                bad = not math.isfinite(value) if world.size == 1 else any(b for b, in world.counts(int(not math.isfinite(value))))             # all refuse what one must
-                if bad: raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
+                value = loss.item()                                              # all refuse what one must
+                if any(bad for bad, in world.counts(int(not math.isfinite(value)))): raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
                 for o in opts: o.zero_grad(set_to_none=True)
                 loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
                 for o in opts: o.step()
@@ -387,9 +386,7 @@ def _take_up(path, world, load):
     if len(set(there)) > 1: raise ValueError(f"checkpoint: {path} is seen by processes {[i for i,o in enumerate(there) if o]} alone; use a folder that all of them share")
     start, error = 0, None
     try: start = load() if there[0] else 0
-    except Exception as e:
-        if world.size == 1: raise
-        start, error = -1, e                                                     # the others must hear of it, or they wait for ever
+    except Exception as e: start, error = -1, e                                  # the others must hear of it, or they wait for ever
     every = [o for o, in world.counts(start)]
     if error is not None: raise error
     if -1 in every: raise ValueError(f"checkpoint: {path} could not be taken up by processes {[i for i,o in enumerate(every) if o < 0]}")
@@ -403,7 +400,7 @@ def _put_down(path, world, save):
     try:
         if world.main: save()
     except Exception as e: error = e
-    failed = world.size > 1 and any(o for o, in world.counts(int(error is not None)))
+    failed = any(o for o, in world.counts(int(error is not None)))
     if error is not None: raise error
     if failed: raise RuntimeError(f"checkpoint: the first process could not write {path}")
 
