@@ -19,13 +19,13 @@ from .nearest import _Points, _cdist, _check_way, _enter, _room, _u_mm, _whole, 
 _all_ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01_kmeans.ipynb #cc4d2aa4
-def _add(sums, x, labels, weight=None, sign=1, work=None):
-    "Add the rows of `x` (times their weight, times `sign`) to their clusters' sums in float64, always in the same order; `work` keeps the room that this takes"
+def _add(sums, x, labels, weight=None, work=None):
+    "Add the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order; `work` keeps the room that this takes"
     if x.is_cuda:                                                          # atomic adds would come in any order: sort, then sum segments
         for i in range(0, len(x), 2**17):
             l = labels[i:i+2**17]; o = l.argsort(stable=True); y = x[i:i+2**17].index_select(0, o).double()
             if weight is not None: y = y*weight[i:i+2**17][o, None]
-            sums += sign*torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0)
+            sums += torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0)
         return
     m = max(64, 2**18//x.shape[1])
     room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
@@ -33,7 +33,11 @@ def _add(sums, x, labels, weight=None, sign=1, work=None):
         y = x[i:i+m]
         if room is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
-        sums.index_add_(0, labels[i:i+m], y, alpha=sign)
+        sums.index_add_(0, labels[i:i+m], y)
+
+def _hand_on(sums, x, old, new, weight=None):
+    "Move the rows of `x` (times their weight) from the sums of the clusters `old` to those of `new`"
+    _add(sums, torch.cat([x, -x]), torch.cat([new, old]), None if weight is None else torch.cat([weight, weight]))
 
 def _sizes(labels, w, k):
     "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
@@ -367,7 +371,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 for take,j in _moves(pts.rows, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
                     x,wa = pts.rows(take), None if w is None else w[take]
                     one = torch.full_like(take, j)
-                    _add(S, x, one, wa); _add(S, x, to[take], wa, -1)
+                    _hand_on(S, x, to[take], one, wa)
                     W += _sizes(one, wa, k) - _sizes(to[take], wa, k); to[take] = j        # (may be handed on)
             elif n_empty and self.empty == 'drop': live = W > 0
             new = torch.where(W[:,None] > 0, S/W[:,None], C)
@@ -391,9 +395,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Carry the points that have moved from one cluster's sum to another's; how many they are"
         moved = (new != old).nonzero()[:,0] if new.is_cuda else torch.from_numpy((new.numpy() != old.numpy()).nonzero()[0])
         for at in moved.split(max(64, 2**17//pts.d)):
-            x = pts.rows(at).double()
-            if w is not None: x *= w[at, None]
-            for sign,l in ((1,new),(-1,old)): _add(sums, x, l[at], sign=sign)
+            _hand_on(sums, pts.rows(at), old[at], new[at], None if w is None else w[at])
         return len(moved)
 
     @staticmethod

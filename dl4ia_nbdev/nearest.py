@@ -99,7 +99,7 @@ class _Centres:
         self.exact, self.screen = exact, screen
         D = exact if mu is None else exact - mu
         C = self.C = D.to(dtype)
-        half = D.pow(2).sum(1)/2
+        half = torch.linalg.vecdot(D, D)/2
         const = half if centred or mu is None else half + D@mu                             # what belongs to x·c
         self.const = const.to(dtype)
         self.norm = (2*half).sqrt_().mul_(1 + 1e-6).to(dtype)
@@ -261,13 +261,13 @@ def _packed(x, raw, length, c, m, work=None):
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
     passes = _passes(d)
     wide = c.off_by(length.numpy(), _u_mm(x), passes)*(2/q) + (5 + passes + d//32)         # how far apart two scores must be, in steps
-    at, (least, second) = np.arange(0, m*k, k), _room(work, 'least', 2, n, torch.int32)
+    at, worst, (least, second) = torch.arange(0, m*k, k), torch.tensor(2**31 - 1, dtype=torch.int32), _room(work, 'least', 2, n, torch.int32)
     for i in range(0, n, m):
         s = slice(i, min(i + m, n))
         J = _scores(const, x[s], c.C, m, work).view(torch.int32)
         torch.add(col, J, alpha=2**bits, out=J)
         torch.amin(J, 1, out=least[s])
-        J.numpy().reshape(-1)[at[:len(J)] + (least[s].numpy() & one)] = 2**31 - 1
+        J.put_(at[:len(J)] + (least[s] & one), worst.expand(len(J)))
         torch.amin(J, 1, out=second[s])
     least,second = least.numpy(), second.numpy()
     labels = (least & one).astype(np.int64)
@@ -490,50 +490,57 @@ def _ordered(bits):
 def _widen(c, D, const):
     "Make centres `D` (float64, as for the products) and their constants ready for `_halved`: bfloat16 codes with four more numbers, and what a point's own centre takes off again"
     k,d = D.shape
-    H = torch.zeros(-(-k//32)*32, d + 4, dtype=torch.bfloat16)
+    H = torch.zeros(-(-k//32)*32, _wide(d), dtype=torch.bfloat16)
     c.H = H.T; H[:k,:d] = D; H[k:,d+2] = -3e38
     sums = 2*(d + 32)*2**-24                                               # of a sum of products in float32, generously
-    up = lambda a: _value(_bits((a*(1 + 1e-6)).float().numpy(), True))
-    N,P = c.norm.double(), torch.linalg.vector_norm(D - H[:k,:d], dim=1)
-    N,P = up(N), up(P.add_(N, alpha=sums))
-    p = const.bfloat16().double()
-    spare = sums*const.abs() + 1e-30                                       # 1e-30: products too small for a float are dropped
-    rest = (const - p - spare).float().numpy()
-    q = _value(_bits(rest, rest < 0))
-    H[:k,d:] = torch.from_numpy(np.stack([N, P, -p.float().numpy(), -q], 1))
-    c.slack = 2.02*N, 2.02*P + np.float32(sums)*N, (1.01*(const - p + spare)).float().numpy() - 1.01*q
+    left, p, const = (D - H[:k,:d]).numpy(), const.bfloat16().double().numpy(), const.numpy()
+    spare = sums*np.abs(const) + 1e-30                                     # 1e-30: products too small for a float are dropped
+    N = c.norm.numpy().astype(np.float64)
+    P = np.sqrt(np.einsum('ij,ij->i', left, left)) + sums*N
+    more = np.stack([N*(1 + 1e-6), P*(1 + 1e-6), -p, p - const + spare], 1).astype(np.float32)
+    more = _value(_bits(more, more > 0))                                   # from above
+    H[:k,d:d+4] = torch.from_numpy(more)
+    N,P,q = more[:,0],more[:,1],more[:,3]
+    c.slack = 2.02*N, 2.02*P + np.float32(sums)*N, (1.01*(const - p + spare)).astype(np.float32) + 1.01*q
 
-def _rounded(x, length):
-    "bfloat16 codes of the rows of `x` with four more numbers, (n,d+4); and two of these, (n,2) float32: the length of what rounding took off, and of the code, both from above"
-    code = x.to(torch.bfloat16)
-    left = x - code
-    V = torch.stack([torch.linalg.vector_norm(left, dim=1).mul_(1 + 2*x.shape[1]*2**-24).add_(1e-30), length*(1 + 2**-7)], 1).float()
+def _wide(d):
+    "Columns of a code: `d` features, four more numbers, and zeros up to a width that processors like"
+    return -(-(d + 4)//8)*8
+
+def _rounded(x, length, out=None):
+    "bfloat16 codes of the rows of `x` with four more numbers, (n, `_wide(d)`), written to `out` if that is given; and two of these, (n,2) float32: the length of what rounding took off, and of the code, both from above"
+    d = x.shape[1]
+    if out is None: out = torch.empty(len(x), _wide(d), dtype=torch.bfloat16)
+    out[:,:d] = x
+    V = torch.stack([torch.linalg.vector_norm(x - out[:,:d], dim=1).mul_(1 + 2*d*2**-24).add_(1e-30), length*(1 + 2**-7) + 1e-20], 1).float()
     V = torch.from_numpy(_value(_bits(V.numpy(), True)))
-    return torch.cat([code, V.bfloat16(), code.new_ones(len(x), 2)], 1), V
+    out[:,d:d+2] = V; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
+    return out, V
 
 def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     "What `_screened` returns, by bfloat16 products. `codes` and `V` as from `_rounded`; where `codes` is None they are made block by block"
     (n,d),kp = x.shape,c.H.shape[1]
     small = kp*d <= 2**14                                                  # a whole row of float products costs less than choosing some
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
-    if codes is None: room = _room(work, 'codes', m, d + 4, torch.bfloat16); room[:,d+2:] = 1
+    if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
     labels, (left,size), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
-    at,rows,cols,over = np.arange(0, m*kp, kp),[],[],[]
+    slack = by_left*(left/size).max() + by_size                            # times the size: not less than by the point's own left, and found sooner
+    at,lowest,rows,cols,over = torch.arange(0, m*kp, kp),torch.tensor(-1, dtype=torch.int16),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
         if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s]
         else: y = codes[s]
         I = torch.mm(y, c.H, out=G[:w]).view(torch.int16)
         F, mine = I.numpy().reshape(-1), labels[s]
-        j = at[:w] + mine
-        own = F.take(j); F[j] = -1                                         # lowest of all where negative numbers are in order, and negative elsewhere
+        j = at[:w] + prev[s]
+        own = torch.take(I, j).numpy(); I.put_(j, lowest.expand(w))        # lowest of all where negative numbers are in order, and negative elsewhere
         best = _value(np.maximum(torch.amax(I, 1, out=top[:w]).numpy(), 0))
         g = _value(own)
-        bar = g - .004*np.abs(g) - (left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine))       # the true one is not lower
+        bar = g - .004*np.abs(g) - (size[s]*slack.take(mine) + fixed.take(mine))       # the true one is not lower
         r = (~(bar > 1.004*best)).nonzero()[0]
         if not len(r): continue
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
-        F[j.take(r)] = own.take(r)                                         # among the rivals
+        F[j.numpy().take(r)] = own.take(r)                                         # among the rivals
         bar = bar.take(r); bar -= .004*np.abs(bar)
         B,bar,low = I.index_select(0, torch.from_numpy(r)).numpy(), _bits(bar, bar < 0), (bar < 0).nonzero()[0]
         if len(low): B[low],bar[low] = _ordered(B[low]),_ordered(bar[low])
@@ -741,12 +748,11 @@ class _Points:
     def _halve(self):
         "What `_halved` wants to know of all points: the lengths; and the codes where they are small"
         d, self.V = self.d, torch.empty(self.n, 2, dtype=torch.float32)
-        if self.n*(d + 4) <= 2**23: self.Q = torch.empty(self.n, d + 4, dtype=torch.bfloat16)
+        if self.n*_wide(d) <= 2**23: self.Q = torch.empty(self.n, _wide(d), dtype=torch.bfloat16)
         for i,x,_ in self.blocks():
             for j in range(0, len(x), m := max(256, 2**19//d)):
                 s = slice(i+j, i + min(j+m, len(x)))
-                codes,self.V[s] = _rounded(x[j:j+m], self.length[s])
-                if self.Q is not None: self.Q[s] = codes
+                self.V[s] = _rounded(x[j:j+m], self.length[s], None if self.Q is None else self.Q[s])[1]
 
     def _code(self, x, Q, V):
         "Write the codes of the rows `x` to `Q` and what belongs to them to `V`, a part at a time"
