@@ -175,11 +175,13 @@ def _settle(raw, exact, rows, cols):
 
 def _pick(rows, cols, low, high, raw, exact, labels):
     """Of candidate pairs whose scores lie between `low` and `high`, write the nearest of every row to `labels`: the only one that can be, or what float64 says.
-    Returns how many rows float64 decided"""
-    best = np.full(len(labels), np.inf, high.dtype); np.minimum.at(best, rows, high)
-    near = (~(low > best.take(rows))).nonzero()[0]
+    `rows` ascend. Returns how many rows float64 decided"""
+    if not len(rows): return 0
+    new = np.r_[True, rows[1:] != rows[:-1]]
+    near = (~(low > np.minimum.reduceat(high, new.nonzero()[0]).take(new.cumsum() - 1))).nonzero()[0]
     rows,cols = rows.take(near),cols.take(near)
-    alone = np.bincount(rows, minlength=len(labels)).take(rows) == 1
+    new = np.r_[True, rows[1:] != rows[:-1], True]
+    alone = new[1:] & new[:-1]
     labels[rows[alone]] = cols[alone]
     if alone.all(): return 0
     rows,cols = _settle(raw, exact, rows[~alone], cols[~alone])
@@ -463,8 +465,8 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         if len(keep):
             r,k,v,ev = r.take(keep),k.take(keep),v.take(keep),ev.take(keep)
             has = r[np.r_[True, r[1:] != r[:-1]]]
-            r,k,v = np.r_[r, has], np.r_[k, prev.take(has).astype(np.int32)], np.r_[v, own.take(has)]
-            ev = np.r_[ev, e.take(has)]
+            o = np.argsort(np.r_[r, has], kind='stable')
+            r,k,v,ev = (np.r_[a].take(o) for a in ((r, has), (k, prev.take(has).astype(np.int32)), (v, own.take(has)), (ev, e.take(has))))
             labels = prev.copy()
             close = _pick(r, k, v - ev, v + ev, raw, c.exact, labels)
     labels = torch.from_numpy(labels)
