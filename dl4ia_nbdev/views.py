@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
+from .nearest import _matmul_precision
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
-_block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a portion that is blurred
+_block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a part of it that a processor's cache takes
 
 def _generator(seed):
     if seed is None: return None
@@ -193,22 +194,32 @@ def _grey(x):
     if x.shape[1] != 3: return x.mean(1, keepdim=True)
     return (x[:, :1]*.2989).add_(x[:, 1:2], alpha=.587).add_(x[:, 2:], alpha=.114)
 
-def _blend(x, a, b, c):
-    "a x + b g + c m in place, cut to [0, 1]"
-    y = _grey(x); m = y.mean((2, 3), keepdim=True)
-    return x.mul_(a).add_((y*b).add_(m*c)).clamp_(0, 1)
+def _blend(x, kinds, f):
+    "f x + (1 − f) times nothing (kind 0), the mean grey (1) or the grey version (2), in place, cut to [0, 1]; `kinds` (n,) on the CPU, `f` (n, 1, 1, 1)"
+    cuts = [0, *((kinds[1:] != kinds[:-1]).nonzero()[:, 0] + 1).tolist(), len(x)]
+    if len(cuts) > 2 and 2*x.numel() < (len(cuts) - 1)*_group:                 # many kinds, few of each: all at once, with zeros for what is not wanted
+        y = _grey(x); mean,grey = ((1 - f)*(kinds == k).to(f)[:, None, None, None] for k in (1, 2))
+        return x.mul_(f).add_((y*grey).add_(y.mean((2, 3), keepdim=True)*mean)).clamp_(0, 1)
+    for a,b in zip(cuts, cuts[1:]):
+        z, part, kind = x[a:b], f[a:b], int(kinds[a])
+        if kind: y = _grey(z); y = y if kind == 2 else y.mean((2, 3), keepdim=True); z.mul_(part).add_(y.mul_(1 - part))
+        else: z.mul_(part)
+        z.clamp_(0, 1)
+
+def _turn(x, turns):
+    "What `_shift_hue` does, to few images"
+    r,g,b = x.unbind(1)
+    lo,c = torch.minimum(r, g), torch.maximum(r, g); torch.minimum(lo, b, out=lo); torch.maximum(c, b, out=c).sub_(lo)
+    d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30)).add_(1)
+    h = torch.copysign(d, g - b, out=d).add_(6*turns[:, None, None])
+    if 6*float(turns.abs().max()) > 2: h.sub_((h/6).round_(), alpha=6)         # back into [-3, 3], unless [-5, 5] is known to hold it
+    t = (h[:, None] + torch.tensor([0., -2., 2.], dtype=x.dtype, device=x.device)[:, None, None]).abs_().sub_(3).abs_().clamp_(1, 2)      # 3 − d' of each component: the circle folded
+    torch.addcmul(lo.sub_(c)[:, None], c[:, None], t, out=x)                   # min + c (2 − d'), d' cut to [1, 2]
 
 def _shift_hue(x, turns):
     "(n, 3, H, W) in place; `turns` (n,)"
-    r,g,b = x[:, 0], x[:, 1], x[:, 2]
-    lo,hi = torch.minimum(r, g), torch.maximum(r, g); torch.minimum(lo, b, out=lo); torch.maximum(hi, b, out=hi)
-    c = hi.sub_(lo)
-    d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30)).add_(1)
-    h = torch.copysign(d, g - b, out=d).add_(6*turns[:, None, None])
-    t = (h/6).round_(); h.sub_(t, alpha=6)                                     # back into [-3, 3]
-    torch.abs(h, out=t).clamp_(1, 2); torch.addcmul(torch.add(lo, c, alpha=2), c, t, value=-1, out=r)      # min + c (2 − d'), d' cut to [1, 2]
-    lo.sub_(c)
-    for out,k in ((g, -2), (b, 2)): torch.add(h, k, out=t); t.abs_().sub_(3).abs_().clamp_(1, 2); torch.addcmul(lo, c, t, out=out)   # d' of green and blue: the circle folded
+    few = max(1, _group//x[0].numel()) if x.device.type == 'cpu' else len(x)
+    for y,t in zip(x.split(few), turns.split(few)): _turn(y, t)
     return x
 
 # %% ../nbs/04a_views.ipynb #a4a59a7f
@@ -240,9 +251,10 @@ class ColorJitter(Operator):
         return d | dict(order=torch.rand(n, 4, generator=generator).argsort(1) if self.random_order else torch.arange(4).repeat(n, 1))
     def key(self,
         params:dict,  # As drawn
-    )->Tensor:        # (n,) 0 where nothing is done, else 1 + place of the hue
+    )->Tensor:        # (n,) 0 where nothing is done, else 1 + 6 times the place of the hue + the number of the others' order
         "What images should be sorted by, so that whole slices are worked on"
-        return torch.where(params['applied'], 1 + (params['order'] == 3).int().argmax(1), 0)
+        order = params['order']; others = order[order != 3].view(-1, 3)
+        return torch.where(params['applied'], 1 + 6*(order == 3).int().argmax(1) + 2*others[:, 0] + (others[:, 1] > others[:, 2]), 0)
     def apply(self, x, params):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
@@ -251,11 +263,10 @@ class ColorJitter(Operator):
             x.index_copy_(0, at := by.to(x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
         return self._sorted(x, params, key)
     def _sorted(self, x, params, key):
-        n = len(x); begin = [int((key <= s).sum()) for s in range(4)]                       # where images begin whose hue comes after s blends
-        kinds = params['order'][params['order'] != 3].view(n, 3); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds)
-        coef = torch.stack([f, (1 - f)*(kinds == 2), (1 - f)*(kinds == 1)]).to(x.device, x.dtype)[..., None, None, None]
+        n = len(x); begin = [int((key <= 6*s).sum()) for s in range(4)]                     # where images begin whose hue comes after s blends
+        kinds = params['order'][params['order'] != 3].view(n, 3); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.device, x.dtype)[..., None, None, None]
         def blend(j, a, b):
-            if a < b: _blend(x[a:b], *coef[:, a:b, j])
+            if a < b: _blend(x[a:b], kinds[a:b, j], f[a:b, j])
         for j in range(3): blend(j, begin[j + 1], n)
         if x.shape[1] == 3 and begin[0] < n and self.hue != (0., 0.): _shift_hue(x[begin[0]:], params['hue'][begin[0]:].to(x.device, x.dtype))
         for j in range(3): blend(j, begin[0], begin[j + 1])
@@ -337,10 +348,22 @@ class GaussianBlur(Operator):
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
         k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
+        w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
+        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 and _matmul_precision() == 'highest': return self._by_products(x, w.to(x.dtype))
         few = len(w) if x.device.type != 'cpu' else max(1, _group//x[0].numel())
         for rows in w[:, 0].argsort(descending=True).split(few):                          # narrow ones together, few at a time: they need fewer neighbours
             at = rows.to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[rows]))
         return x
+    @staticmethod
+    def _by_products(x, w):
+        "Rows, then columns, each by one product with a band matrix an image: sooner where images are small"
+        (m,_,*sides),r = x.shape, w.shape[1] - 1
+        def band(n):                                                                       # (m, n, n): what pixel i takes of pixel j, reflected at the border
+            i = torch.arange(n)[:, None]; j = n - 1 - (n - 1 - (i + torch.arange(-r, r + 1)).abs()).abs()
+            both = torch.cat([w[:, 1:].flip(1), w], 1)[:, None].expand(m, n, 2*r + 1)
+            return x.new_zeros(m, n*n).index_add_(1, (i*n + j).flatten(), both.reshape(m, -1)).view(m, n, n)
+        down,across = map(band, sides)
+        return (down[:, None] @ torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)).clamp_(0, 1)
     @staticmethod
     def _blur(x, w):
         "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards"
