@@ -167,7 +167,8 @@ def _by_grid(x, box, flip, size):
         if f is not None: i = torch.where(f[:, None], n_out - 1 - i, i)
         c = (i + .5)*(length.to(x.dtype)/n_out)[:, None] - .5                              # in pixels of the box, held inside it
         at.append(((torch.minimum(c.clamp_min(0), (length[:, None] - 1).to(x.dtype)) + first[:, None])*2 + 1)/n_in - 1)
-    return F.grid_sample(x, torch.stack([o.expand(len(x), *size) for o in (at[0][:, None], at[1][:, :, None])], -1), align_corners=False, padding_mode='border')
+    grid = torch.view_as_real(torch.complex(*(o.expand(len(x), *size) for o in (at[0][:, None], at[1][:, :, None]))))         # (pairs: sooner made than by stacking)
+    return F.grid_sample(x, grid, align_corners=False, padding_mode='border')
 
 def _one_by_one(src, rows, box, flip, size, dtype):
     "Bytes on the CPU: torch's resize in whole numbers; (m, C, *size) in [0, 255]"
@@ -210,11 +211,12 @@ def _turn(x, turns):
     "What `_shift_hue` does, to few images"
     r,g,b = x.unbind(1)
     lo,c = torch.minimum(r, g), torch.maximum(r, g); torch.minimum(lo, b, out=lo); torch.maximum(c, b, out=c).sub_(lo)
-    d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30)).add_(1)
+    lo.sub_(c)
+    d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30))                      # lo is min − c, so the 1 is there
     h = torch.copysign(d, g - b, out=d).add_(6*turns[:, None, None])
     if 6*float(turns.abs().max()) > 2: h.sub_((h/6).round_(), alpha=6)         # back into [-3, 3], unless [-5, 5] is known to hold it
     t = (h[:, None] + torch.tensor([0., -2., 2.], dtype=x.dtype, device=x.device)[:, None, None]).abs_().sub_(3).abs_().clamp_(1, 2)      # 3 − d' of each component: the circle folded
-    torch.addcmul(lo.sub_(c)[:, None], c[:, None], t, out=x)                   # min + c (2 − d'), d' cut to [1, 2]
+    torch.addcmul(lo[:, None], c[:, None], t, out=x)                   # min + c (2 − d'), d' cut to [1, 2]
 
 def _shift_hue(x, turns):
     "(n, 3, H, W) in place; `turns` (n,)"
@@ -320,8 +322,10 @@ class Normalize(Operator):
     def apply(self, x, params):
         "Normalise in place; raises `ValueError` for another number of channels"
         if len(self.mean) not in (1, x.shape[1]): raise ValueError(f"mean must have one number a channel ({x.shape[1]}), got {len(self.mean)}")
-        m,s = (torch.tensor(o, dtype=x.dtype, device=x.device)[:, None, None] for o in (self.mean, self.std))
-        return x.sub_(m).mul_(1/s)
+        for c in range(x.shape[1]):
+            m,s = (o[c % len(o)] for o in (self.mean, self.std)); part = x[:, c]
+            torch.add(torch.tensor(-m/s, dtype=x.dtype, device=x.device), part, alpha=1/s, out=part)         # one walk through the memory
+        return x
     @classmethod
     def describe(cls, params, i):
         "Nothing to say"
@@ -362,8 +366,9 @@ class GaussianBlur(Operator):
             i = torch.arange(n)[:, None]; j = n - 1 - (n - 1 - (i + torch.arange(-r, r + 1)).abs()).abs()
             both = torch.cat([w[:, 1:].flip(1), w], 1)[:, None].expand(m, n, 2*r + 1)
             return x.new_zeros(m, n*n).index_add_(1, (i*n + j).flatten(), both.reshape(m, -1)).view(m, n, n)
-        down,across = map(band, sides)
-        return (down[:, None] @ torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)).clamp_(0, 1)
+        down,across = map(band, sides); x = torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)
+        for c in range(x.shape[1]): x[:, c] = torch.bmm(down, x[:, c])                     # (all channels in one product would copy `down` for each)
+        return x.clamp_(0, 1)
     @staticmethod
     def _blur(x, w):
         "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards"
