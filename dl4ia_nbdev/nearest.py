@@ -542,7 +542,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
         r = (~(bar > 1.004*best)).nonzero()[0]
         if not len(r): continue
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
-        F[j.numpy().take(r)] = own.take(r)                                         # among the rivals
+        F[j.numpy().take(r)] = own.take(r)                                 # among the rivals
         bar = bar.take(r); bar -= .004*np.abs(bar)
         B,bar,low = I.index_select(0, torch.from_numpy(r)).numpy(), _bits(bar, bar < 0), (bar < 0).nonzero()[0]
         if len(low): B[low],bar[low] = _ordered(B[low]),_ordered(bar[low])
