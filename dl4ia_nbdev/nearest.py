@@ -514,7 +514,7 @@ def _rounded(x, length, out=None):
     d = x.shape[1]
     if out is None: out = torch.empty(len(x), _wide(d), dtype=torch.bfloat16)
     out[:,:d] = x
-    V = torch.stack([torch.linalg.vector_norm(x - out[:,:d], dim=1).mul_(1 + 2*d*2**-24).add_(1e-30), length*(1 + 2**-7) + 1e-20], 1).float()
+    V = torch.stack([torch.linalg.vector_norm(x - out[:,:d], dim=1).mul_(1 + 2*d*2**-24).add_(1e-30), length*(1 + 2**-7)], 1).float()
     V = torch.from_numpy(_value(_bits(V.numpy(), True)))
     out[:,d:d+2] = V; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
     return out, V
@@ -526,7 +526,6 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
     if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
     labels, (left,size), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
-    slack = by_left*(left/size).max() + by_size                            # times the size: not less than by the point's own left, and found sooner
     at,lowest,rows,cols,over = torch.arange(0, m*kp, kp),torch.tensor(-1, dtype=torch.int16),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
@@ -538,7 +537,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
         own = torch.take(I, j).numpy(); I.put_(j, lowest.expand(w))        # lowest of all where negative numbers are in order, and negative elsewhere
         best = _value(np.maximum(torch.amax(I, 1, out=top[:w]).numpy(), 0))
         g = _value(own)
-        bar = g - .004*np.abs(g) - (size[s]*slack.take(mine) + fixed.take(mine))       # the true one is not lower
+        bar = g - .004*np.abs(g) - (left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine))       # the true one is not lower
         r = (~(bar > 1.004*best)).nonzero()[0]
         if not len(r): continue
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
