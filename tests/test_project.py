@@ -154,6 +154,19 @@ def test_readme_in_step():
     assert p.returncode == 0, p.stdout
 
 
+def test_minutes_are_those_of_the_chapters():
+    "The table of chapters and the line at the top of each say the same"
+    rows = [l for l in (root/'README.md').read_text(encoding='utf-8').splitlines() if l.startswith('| [') and re.search(r'\| [\d.]+ \|$', l)]
+    assert len(rows) > 25
+    for row in rows:
+        seconds = 0
+        for nb in re.findall(r'\]\((nbs/[\w/]+\.ipynb)\)', row):
+            said = [m for c in load(nb)['cells'] for m in re.findall(r'\*Runtime\* (\d+) s', src(c))]
+            assert len(said) == 1, nb
+            seconds += int(said[0])
+        assert abs(float(row.split('|')[-2]) - seconds/60) <= .051, row
+
+
 def test_readme_commands():
     "Exactly two commands in shell fences: the main job and the tests"
     cmds = [l for block in re.findall(r'^```(?:bash|sh|console)\n(.*?)^```', texts['README.md'], re.M | re.S) for l in block.splitlines() if l.strip()]
