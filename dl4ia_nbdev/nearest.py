@@ -156,6 +156,11 @@ def _single(x, length, c, rows, cols):
     v, (slope,base) = c.const.numpy().take(cols) - _dots(x, r, torch.from_numpy(cols), c.C).numpy(), (a.numpy() for a in c.off_each(_u(x)))
     return v, (length if rows is None else length.take(rows))*slope.take(cols) + base.take(cols)
 
+def _begins(rows):
+    "Where another number begins, of numbers that ascend"
+    new = np.ones(len(rows), bool); np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    return new
+
 def _settle(raw, exact, rows, cols):
     """Candidates that rounding cannot tell apart: decide by float64 differences, the lower number where they tie.
     `rows` and `cols` are arrays of candidate pairs; returns (rows, their nearest centre) as arrays"""
@@ -170,18 +175,17 @@ def _settle(raw, exact, rows, cols):
             d2[s] = (raw.index_select(0, r).double() - exact.index_select(0, c)).pow_(2).sum(1).cpu().numpy()
     o = np.lexsort((cols, d2, rows))
     r = rows[o]
-    first = np.empty(len(r), bool); first[:1] = True; np.not_equal(r[1:], r[:-1], out=first[1:])
+    first = _begins(r)
     return r[first], cols[o[first]]
 
 def _pick(rows, cols, low, high, raw, exact, labels):
     """Of candidate pairs whose scores lie between `low` and `high`, write the nearest of every row to `labels`: the only one that can be, or what float64 says.
     `rows` ascend. Returns how many rows float64 decided"""
-    if not len(rows): return 0
-    new = np.r_[True, rows[1:] != rows[:-1]]
+    new = _begins(rows)
     near = (~(low > np.minimum.reduceat(high, new.nonzero()[0]).take(new.cumsum() - 1))).nonzero()[0]
     rows,cols = rows.take(near),cols.take(near)
-    new = np.r_[True, rows[1:] != rows[:-1], True]
-    alone = new[1:] & new[:-1]
+    new = _begins(rows)
+    alone = new & np.r_[new[1:], True]                                     # (nothing follows the last)
     labels[rows[alone]] = cols[alone]
     if alone.all(): return 0
     rows,cols = _settle(raw, exact, rows[~alone], cols[~alone])
@@ -464,7 +468,7 @@ def _screened(x, raw, length, c, V, codes, prev, m, work=None):
         keep = (v - ev <= (own + e).take(r)).nonzero()[0]                  # the float product rules out most of them
         if len(keep):
             r,k,v,ev = r.take(keep),k.take(keep),v.take(keep),ev.take(keep)
-            has = r[np.r_[True, r[1:] != r[:-1]]]
+            has = r[_begins(r)]
             o = np.argsort(np.r_[r, has], kind='stable')
             r,k,v,ev = (np.r_[a].take(o) for a in ((r, has), (k, prev.take(has).astype(np.int32)), (v, own.take(has)), (ev, e.take(has))))
             labels = prev.copy()

@@ -19,6 +19,10 @@ from .nearest import _matmul_precision
 # %% ../nbs/04a_views.ipynb #f3df9ebe
 _block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a part of it that a processor's cache takes
 
+def _few(x):
+    "Images of such a part; on a GPU all"
+    return max(1, _group//x[0].numel()) if x.device.type == 'cpu' else len(x)
+
 def _generator(seed):
     if seed is None: return None
     _check_seed(seed); return torch.Generator().manual_seed(int(seed))
@@ -207,21 +211,21 @@ def _blend(x, kinds, f):
         else: z.mul_(part)
         z.clamp_(0, 1)
 
-def _turn(x, turns):
-    "What `_shift_hue` does, to few images"
+def _turn(x, turns, far, thirds):
+    "What `_shift_hue` does, to few images; `far`: do hues leave [-5, 5]?"
     r,g,b = x.unbind(1)
     lo,c = torch.minimum(r, g), torch.maximum(r, g); torch.minimum(lo, b, out=lo); torch.maximum(c, b, out=c).sub_(lo)
     lo.sub_(c)
     d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30))                      # lo is min − c, so the 1 is there
     h = torch.copysign(d, g - b, out=d).add_(6*turns[:, None, None])
-    if 6*float(turns.abs().max()) > 2: h.sub_((h/6).round_(), alpha=6)         # back into [-3, 3], unless [-5, 5] is known to hold it
-    t = (h[:, None] + torch.tensor([0., -2., 2.], dtype=x.dtype, device=x.device)[:, None, None]).abs_().sub_(3).abs_().clamp_(1, 2)      # 3 − d' of each component: the circle folded
-    torch.addcmul(lo[:, None], c[:, None], t, out=x)                   # min + c (2 − d'), d' cut to [1, 2]
+    if far: h.sub_((h/6).round_(), alpha=6)                                    # back into [-3, 3]
+    t = (h[:, None] + thirds).abs_().sub_(3).abs_().clamp_(1, 2)      # 3 − d' of each component: the circle folded
+    torch.addcmul(lo[:, None], c[:, None], t, out=x)                           # min + c (2 − d'), d' cut to [1, 2]
 
 def _shift_hue(x, turns):
-    "(n, 3, H, W) in place; `turns` (n,)"
-    few = max(1, _group//x[0].numel()) if x.device.type == 'cpu' else len(x)
-    for y,t in zip(x.split(few), turns.split(few)): _turn(y, t)
+    "(n, 3, H, W) in place; `turns` (n,) on the CPU"
+    far, few, thirds = 6*float(turns.abs().max()) > 2, _few(x), x.new_tensor([0., -2., 2.])[:, None, None]
+    for y,t in zip(x.split(few), turns.to(x.device, x.dtype).split(few)): _turn(y, t, far, thirds)
     return x
 
 # %% ../nbs/04a_views.ipynb #a4a59a7f
@@ -255,8 +259,10 @@ class ColorJitter(Operator):
         params:dict,  # As drawn
     )->Tensor:        # (n,) 0 where nothing is done, else 1 + 6 times the place of the hue + the number of the others' order
         "What images should be sorted by, so that whole slices are worked on"
-        order = params['order']; others = order[order != 3].view(-1, 3)
-        return torch.where(params['applied'], 1 + 6*(order == 3).int().argmax(1) + 2*others[:, 0] + (others[:, 1] > others[:, 2]), 0)
+        others = self._others(params)
+        return torch.where(params['applied'], 1 + 6*(params['order'] == 3).int().argmax(1) + 2*others[:, 0] + (others[:, 1] > others[:, 2]), 0)
+    @staticmethod
+    def _others(params): return params['order'][params['order'] != 3].view(-1, 3)          # the order without the hue
     def apply(self, x, params):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
@@ -266,11 +272,11 @@ class ColorJitter(Operator):
         return self._sorted(x, params, key)
     def _sorted(self, x, params, key):
         n = len(x); begin = [int((key <= 6*s).sum()) for s in range(4)]                     # where images begin whose hue comes after s blends
-        kinds = params['order'][params['order'] != 3].view(n, 3); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.device, x.dtype)[..., None, None, None]
+        kinds = self._others(params); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.device, x.dtype)[..., None, None, None]
         def blend(j, a, b):
             if a < b: _blend(x[a:b], kinds[a:b, j], f[a:b, j])
         for j in range(3): blend(j, begin[j + 1], n)
-        if x.shape[1] == 3 and begin[0] < n and self.hue != (0., 0.): _shift_hue(x[begin[0]:], params['hue'][begin[0]:].to(x.device, x.dtype))
+        if x.shape[1] == 3 and begin[0] < n and self.hue != (0., 0.): _shift_hue(x[begin[0]:], params['hue'][begin[0]:])
         for j in range(3): blend(j, begin[0], begin[j + 1])
         return x
     @classmethod
@@ -354,8 +360,7 @@ class GaussianBlur(Operator):
         k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
         w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
         if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 and _matmul_precision() == 'highest': return self._by_products(x, w.to(x.dtype))
-        few = len(w) if x.device.type != 'cpu' else max(1, _group//x[0].numel())
-        for rows in w[:, 0].argsort(descending=True).split(few):                          # narrow ones together, few at a time: they need fewer neighbours
+        for rows in w[:, 0].argsort(descending=True).split(_few(x)):                          # narrow ones together, few at a time: they need fewer neighbours
             at = rows.to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[rows]))
         return x
     @staticmethod
