@@ -19,13 +19,13 @@ from .nearest import _Points, _cdist, _check_way, _enter, _room, _u_mm, _whole, 
 _all_ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01_kmeans.ipynb #cc4d2aa4
-def _add(sums, x, labels, weight=None, work=None):
-    "Add the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order; `work` keeps the room that this takes"
+def _add(sums, x, labels, weight=None, work=None, sign=1):
+    "Add the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order; with `sign` -1 take them off. `work` keeps the room that this takes"
     if x.is_cuda:                                                          # atomic adds would come in any order: sort, then sum segments
         for i in range(0, len(x), 2**17):
             l = labels[i:i+2**17]; o = l.argsort(stable=True); y = x[i:i+2**17].index_select(0, o).double()
             if weight is not None: y = y*weight[i:i+2**17][o, None]
-            sums += torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0)
+            sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0), alpha=sign)
         return
     m = max(64, 2**18//x.shape[1])
     room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
@@ -33,11 +33,13 @@ def _add(sums, x, labels, weight=None, work=None):
         y = x[i:i+m]
         if room is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
-        sums.index_add_(0, labels[i:i+m], y)
+        sums.index_add_(0, labels[i:i+m], y, alpha=sign)
 
 def _hand_on(sums, x, old, new, weight=None):
     "Move the rows of `x` (times their weight) from the sums of the clusters `old` to those of `new`"
-    _add(sums, torch.cat([x, -x]), torch.cat([new, old]), None if weight is None else torch.cat([weight, weight]))
+    x = x.double()
+    _add(sums, x, new, weight)
+    _add(sums, x, old, weight, sign=-1)
 
 def _sizes(labels, w, k):
     "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
@@ -452,8 +454,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Inertia from the clusters' sums and sizes and the total squared length `spread`, all around μ"
         mu = 0. if pts.mu is None else pts.mu.double()
         c,s = C - mu, sums - size[:,None]*mu
-        dot = torch.linalg.vecdot
-        return spread + float((size*dot(c, c) - 2*dot(c, s)).sum())
+        return spread + float((size[:,None]*c).sub_(s, alpha=2).mul_(c).sum())
 
     def _points(self, X, reset=False, name='X'):
         "Checked points, and their features compared with those of `fit`"

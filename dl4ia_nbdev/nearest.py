@@ -119,7 +119,8 @@ class _Centres:
 
     def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
-        return self.norm*self.slope(u), passes*u*(self.const.abs() + self.norm**2)
+        norm,const = (self.norm,self.const) if self.norm.is_cuda else (self.norm.numpy(),self.const.numpy())           # (with few numbers numpy is done sooner)
+        return torch.as_tensor(norm*self.slope(u)), torch.as_tensor(passes*u*(abs(const) + norm*norm))
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -127,6 +128,11 @@ def _room(work, name, m, k, dtype):
     if work is None: return torch.empty(m, k, dtype=dtype)
     if name not in work or work[name].shape != (m,k) or work[name].dtype != dtype: work[name] = torch.empty(m, k, dtype=dtype)
     return work[name]
+
+@functools.lru_cache(4)
+def _starts(m, k):
+    "Where the rows of an m×k matrix begin"
+    return torch.arange(0, m*k, k)
 
 @functools.cache
 def _csr_works():
@@ -178,6 +184,15 @@ def _settle(raw, exact, rows, cols):
     first = _begins(r)
     return r[first], cols[o[first]]
 
+def _outright(raw, exact, rows):
+    "The nearest of the centres `exact` of a few `rows` (an array) of `raw`, by all differences in float64; the lower number where they tie"
+    y = (raw.numpy()[rows].astype(np.float64)[:,None] - exact.numpy()).reshape(-1, raw.shape[1])
+    return np.einsum('ij,ij->i', y, y).reshape(len(rows), len(exact)).argmin(1)
+
+def _few(n, c):
+    "Are `n` rows so few that `_outright` is the shortest way?"
+    return n*c.C.numel() <= 2**19 and not c.C.is_cuda
+
 def _pick(rows, cols, low, high, raw, exact, labels):
     """Of candidate pairs whose scores lie between `low` and `high`, write the nearest of every row to `labels`: the only one that can be, or what float64 says.
     `rows` ascend. Returns how many rows float64 decided"""
@@ -193,17 +208,24 @@ def _pick(rows, cols, low, high, raw, exact, labels):
     return len(rows)
 
 # %% ../nbs/01a_nearest.ipynb #f4772448
-def _closer(s, raw, length, c, u):
-    "Nearest by the scores `s`, a closer look: each centre with its own error, and float64 for those that are as near as the errors allow. Returns labels, and how many rows float64 decided"
-    slope,base = c.off_each(u)
-    E = torch.addcmul(base, length[:,None], slope)
-    near = (~(s - E > (s + E).amin(1, keepdim=True))).cpu().numpy().reshape(-1).nonzero()[0]            # (what is no number is near)
-    row = near//s.shape[1]; col = near - row*s.shape[1]
-    labels = np.empty(len(s), np.int64); labels[row] = col
-    many = (np.bincount(row, minlength=len(s)) > 1).take(row)
-    rows,cols = _settle(raw, c.exact, row[many], col[many])
-    labels[rows] = cols
-    return torch.from_numpy(labels).to(s.device), len(rows)
+def _closer(x, raw, at, length, c):
+    """A closer look at the rows `x`, which are the rows `at` of `raw`, not centred there: each centre with its own error, and float64 for those that are as near as the errors allow.
+    Returns labels, and how many rows float64 decided"""
+    slope,base = c.off_each(_u_mm(x)); base = 1.25*base
+    low = torch.addmm(c.const - base, x, c.C.T, alpha=-1).addcmul_(length[:,None], slope, value=-1)        # scores from below; from above they are twice the error higher
+    labels = low.argmin(1) if low.is_cuda else torch.from_numpy(low.numpy().argmin(1))                     # (numpy's is three times as fast)
+    own = labels[:,None]
+    wall = low.gather(1, own)[:,0] + 2.02*torch.addcmul(base.take(labels), length, slope.take(labels))
+    doubt = (~(low.scatter_(1, own, torch.inf).amin(1) > wall)).nonzero()[:,0]                             # (what is no number is in doubt)
+    if not len(doubt): return labels, 0
+    rows = at.index_select(0, doubt).cpu().numpy()
+    if _few(len(doubt), c): found = _outright(raw, c.exact, rows)
+    else:
+        near = ~(low.index_select(0, doubt) > wall.index_select(0, doubt)[:,None])
+        row,col = near.scatter_(1, own.index_select(0, doubt), True).nonzero().cpu().numpy().T
+        found = _settle(raw, c.exact, rows.take(row), col)[1]
+    labels[doubt] = torch.from_numpy(found).to(labels.device)
+    return labels, len(doubt)
 
 def _plain(x, raw, length, c):
     "Nearest of the centres `c` by one matrix product. Returns labels, and how many rows float64 had to decide"
@@ -213,7 +235,7 @@ def _plain(x, raw, length, c):
     e = c.off_by(length, _u_mm(x))                                         # no score is off by more
     doubt = (~(s.scatter(1, labels[:,None], torch.inf).amin(1) - e > best + e)).nonzero()[:,0]              # (what is no number is in doubt)
     if not len(doubt): return labels, 0
-    labels[doubt],close = _closer(*(a.index_select(0, doubt) for a in (s, raw, length)), c, _u_mm(x))
+    labels[doubt],close = _closer(x.index_select(0, doubt), raw, doubt, length.index_select(0, doubt), c)
     return labels, close
 
 # %% ../nbs/01a_nearest.ipynb #5d0e93f6
@@ -267,7 +289,7 @@ def _packed(x, raw, length, c, m, work=None):
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
     passes = _passes(d)
     wide = c.off_by(length.numpy(), _u_mm(x), passes)*(2/q) + (5 + passes + d//32)         # how far apart two scores must be, in steps
-    at, worst, (least, second) = torch.arange(0, m*k, k), torch.tensor(2**31 - 1, dtype=torch.int32), _room(work, 'least', 2, n, torch.int32)
+    at, worst, (least, second) = _starts(m, k), torch.tensor(2**31 - 1, dtype=torch.int32), _room(work, 'least', 2, n, torch.int32)
     for i in range(0, n, m):
         s = slice(i, min(i + m, n))
         J = _scores(const, x[s], c.C, m, work).view(torch.int32)
@@ -278,9 +300,8 @@ def _packed(x, raw, length, c, m, work=None):
     least,second = least.numpy(), second.numpy()
     labels = (least & one).astype(np.int64)
     doubt = ((second >> bits) - (least >> bits) <= wide).nonzero()[0]
-    if len(doubt)*k*d <= 2**19:                                            # few: float64 right away
-        y = (raw.numpy()[doubt].astype(np.float64)[:,None] - c.exact.numpy()).reshape(-1, d)
-        labels[doubt] = np.einsum('ij,ij->i', y, y).reshape(-1, k).argmin(1)
+    if _few(len(doubt), c):
+        labels[doubt] = _outright(raw, c.exact, doubt)
         return torch.from_numpy(labels), len(doubt)
     if work is not None: work['vague'] = len(doubt) > n//4                 # too coarse for scores that span many scales
     close = 0
@@ -324,7 +345,7 @@ def _kept(x, raw, length, c, m, prev, work=None):
         own = own + up.take(of) + L*slope.take(of)
         return own + L*(np.where(own < 3.9*L*L, reach[at], steepest) if varied else steepest)
 
-    least, at, rows, parts, close = _room(work, 'rival', 1, m, torch.float32)[0], np.arange(0, m*k, k), [], [], 0
+    least, at, rows, parts, close = _room(work, 'rival', 1, m, torch.float32)[0], _starts(m, k).numpy(), [], [], 0
 
     def look():
         nonlocal close
@@ -497,13 +518,15 @@ def _widen(c, D, const):
     "Make centres `D` (float64, as for the products) and their constants ready for `_halved`: bfloat16 codes with four more numbers, and what a point's own centre takes off again"
     k,d = D.shape
     H = torch.zeros(-(-k//32)*32, _wide(d), dtype=torch.bfloat16)
-    c.H = H.T; H[:k,:d] = D; H[k:,d+2] = -3e38
+    h = c.C.bfloat16()
+    c.H = H.T; H[:k,:d] = h; H[k:,d+2] = -3e38
     sums = 2*(d + 32)*2**-24                                               # of a sum of products in float32, generously
-    left, p, const = (D - H[:k,:d]).numpy(), const.bfloat16().double().numpy(), const.numpy()
+    p, const = const.bfloat16().double().numpy(), const.numpy()
     spare = sums*np.abs(const) + 1e-30                                     # 1e-30: products too small for a float are dropped
     N = c.norm.numpy().astype(np.float64)
-    P = np.sqrt(np.einsum('ij,ij->i', left, left)) + sums*N
-    more = np.stack([N*(1 + 1e-6), P*(1 + 1e-6), -p, p - const + spare], 1).astype(np.float32)
+    P = torch.linalg.vector_norm(c.C - h.float(), dim=1).numpy()*(1 + 2*d*2**-24) + 1e-18 + (sums + 2**-23)*N     # 1e-18: squares too small for a float; 2^-23: what float32 took off before
+    more = np.empty((k,4), np.float32)
+    more[:,0],more[:,1],more[:,2],more[:,3] = N*(1 + 1e-6), P*(1 + 1e-6), -p, p - const + spare
     more = _value(_bits(more, more > 0))                                   # from above
     H[:k,d:d+4] = torch.from_numpy(more)
     N,P,q = more[:,0],more[:,1],more[:,3]
@@ -518,7 +541,7 @@ def _rounded(x, length, out=None):
     d = x.shape[1]
     if out is None: out = torch.empty(len(x), _wide(d), dtype=torch.bfloat16)
     out[:,:d] = x
-    V = torch.stack([torch.linalg.vector_norm(x - out[:,:d], dim=1).mul_(1 + 2*d*2**-24).add_(1e-30), length*(1 + 2**-7)], 1).float()
+    V = torch.stack([torch.linalg.vector_norm(x - out[:,:d], dim=1).mul_(1 + 2*d*2**-24).add_(1e-18), length*(1 + 2**-7)], 1).float()
     V = torch.from_numpy(_value(_bits(V.numpy(), True)))
     out[:,d:d+2] = V; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
     return out, V
@@ -530,7 +553,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
     if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
     labels, (left,size), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
-    at,lowest,rows,cols,over = torch.arange(0, m*kp, kp),torch.tensor(-1, dtype=torch.int16),[],[],[]
+    at,lowest,rows,cols,over = _starts(m, kp),torch.tensor(-1, dtype=torch.int16),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
         if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s]
@@ -559,8 +582,9 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
         v,e = _single(x, length.numpy(), c, r, k)
         close = _pick(r, k, v - e, v + e, raw, c.exact, labels)
     for r in over:
-        y = [a.index_select(0, torch.from_numpy(r)) for a in (x, raw, length)]
-        l,more = _closer(torch.addmm(c.const, y[0], c.C.T, alpha=-1), *y[1:], c, _u_mm(x)) if small else _direct(*y, c)
+        t = torch.from_numpy(r)
+        y,long = x.index_select(0, t),length.index_select(0, t)
+        l,more = _closer(y, raw, t, long, c) if small else _direct(y, raw.index_select(0, t), long, c)
         labels[r] = l.numpy(); close += more
     return torch.from_numpy(labels), close, found + (8 if small else 32)*sum(map(len, over))
 
@@ -807,7 +831,7 @@ class _Points:
             s = slice(j, j+step)
             l,n_close,n_riv = way(x[s], raw[s], length[s], c, V[s], None if Q is None else Q[s], None if prev is None else prev[s], m, self.work)
             labels.append(l); close += n_close; rivals += n_riv
-        return torch.cat(labels), close, rivals
+        return labels[0] if len(labels) == 1 else torch.cat(labels), close, rivals
 
 
 # %% ../nbs/01a_nearest.ipynb #74e0b5cb
