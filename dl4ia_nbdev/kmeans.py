@@ -452,8 +452,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     @staticmethod
     def _from_sums(pts, C, sums, size, spread):
         "Inertia from the clusters' sums and sizes and the total squared length `spread`, all around μ"
-        mu = 0. if pts.mu is None else pts.mu.double()
-        c,s = C - mu, sums - size[:,None]*mu
+        c,s = C,sums
+        if pts.mu is not None: mu = pts.mu.double(); c,s = C - mu, sums - size[:,None]*mu
         return spread + float((size[:,None]*c).sub_(s, alpha=2).mul_(c).sum())
 
     def _points(self, X, reset=False, name='X'):

@@ -102,12 +102,17 @@ class _Centres:
         half = torch.linalg.vecdot(D, D)/2
         const = half if centred or mu is None else half + D@mu                             # what belongs to x·c
         self.const = const.to(dtype)
-        self.norm = (2*half).sqrt_().mul_(1 + 1e-6).to(dtype)
-        self.top,self.most = float(self.norm.max())*(1 + 1e-6), float(self.const.abs().max())
+        self.norm = half.mul(2*(1 + 3e-6)).sqrt_().to(dtype)               # from above
+        self.top = float(self.norm.max())*(1 + 1e-6)
         self.vast = not self.top < (1e15 if dtype == torch.float32 else 1e150)               # scores may leave the range of floats
         if self.vast: self.screen = 'none'
         if self.screen == 'int8': _group(self, half, floor)
         elif self.screen == 'bfloat16': _widen(self, D, const)
+
+    @functools.cached_property
+    def most(self):
+        "The largest constant"
+        return float(self.const.abs().max())
 
     def slope(self, u):
         "How far a product can be off, for a point and a centre of length 1"
@@ -216,9 +221,9 @@ def _closer(x, raw, at, length, c):
     labels = low.argmin(1) if low.is_cuda else torch.from_numpy(low.numpy().argmin(1))                     # (numpy's is three times as fast)
     own = labels[:,None]
     wall = low.gather(1, own)[:,0] + 2.02*torch.addcmul(base.take(labels), length, slope.take(labels))
-    doubt = (~(low.scatter_(1, own, torch.inf).amin(1) > wall)).nonzero()[:,0]                             # (what is no number is in doubt)
+    doubt = (~(low.scatter_(1, own, torch.inf).amin(1) > wall)).cpu().numpy().nonzero()[0]                 # (what is no number is in doubt)
     if not len(doubt): return labels, 0
-    rows = at.index_select(0, doubt).cpu().numpy()
+    rows, doubt = at.cpu().numpy().take(doubt), torch.from_numpy(doubt).to(labels.device)
     if _few(len(doubt), c): found = _outright(raw, c.exact, rows)
     else:
         near = ~(low.index_select(0, doubt) > wall.index_select(0, doubt)[:,None])
