@@ -151,8 +151,8 @@ def with_labels(tr, te, minutes, seed, own):
     return net.eval(), dict(epochs=epochs, seconds=round(took, 1), images_per_second=round(epochs*len(tr)/took), loss=round(history[-1]['loss'], 4), settings=s | dict(width=width))
 
 
-def lightly(tr, te, minutes, seed, own):
-    "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over"
+def lightly(tr, te, minutes, seed, own, at=(), look=None):
+    "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over; `look` sees the network and what was done after the minutes `at`, while the clock stands"
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
@@ -165,14 +165,16 @@ def lightly(tr, te, minutes, seed, own):
         def __len__(self): return len(tr)
         def __getitem__(self, i): return view(to_pil_image(tr.images[i]))
     loader = torch.utils.data.DataLoader(Pairs(), s['batch_size'], shuffle=True, drop_last=True, num_workers=s['workers'], persistent_workers=s['workers'] > 0)
-    net.to(memory_format=torch.channels_last).train(); t, steps, losses = time.perf_counter(), 0, []
+    net.to(memory_format=torch.channels_last).train(); t, steps, losses, at = time.perf_counter(), 0, [], sorted(at)
+    def done(took): return dict(epochs=round(steps*s['batch_size']/len(tr), 2), seconds=round(took, 1), ms_per_step=round(1e3*took/steps, 1), images_per_second=round(steps*s['batch_size']/took), loss=round(sum(losses[-20:])/len(losses[-20:]), 4), settings=s)
     while time.perf_counter() - t < minutes*60:
         for a, b in loader:
             with torch.autocast('cpu', torch.bfloat16, enabled=s['precision'] == 'bfloat16'): z = [head(net(o.contiguous(memory_format=torch.channels_last)).flatten(1)) for o in (a, b)]
             loss = loss_fn(*(o.float() for o in z)); opt.zero_grad(); loss.backward(); opt.step(); steps += 1; losses.append(loss.item())
-            if time.perf_counter() - t >= minutes*60: break
-    took = time.perf_counter() - t
-    return net.eval(), dict(epochs=round(steps*s['batch_size']/len(tr), 2), seconds=round(took, 1), ms_per_step=round(1e3*took/steps, 1), images_per_second=round(steps*s['batch_size']/took), loss=round(sum(losses[-20:])/len(losses[-20:]), 4), settings=s)
+            took = time.perf_counter() - t
+            if took >= minutes*60: break
+            if at and took >= at[0]*60: look(net.eval(), at.pop(0), done(took)); net.train(); t = time.perf_counter() - took
+    return net.eval(), done(took)
 
 
 def about(a, minutes):
@@ -183,6 +185,7 @@ def about(a, minutes):
 def trained(a, own, tr, te):
     "One run and its judgement: (encoder, row)"
     base, more = about(a, a.minutes), {}
+    if a.method == 'lightly' and a.at: more = dict(at=a.at, look=lambda net, minutes, done: keep(about(a, minutes) | dict(run_minutes=a.minutes) | done | judge(net, tr, te, not a.no_linear), a))
     if a.method in ('simclr', 'deepcluster'): more = dict(checkpoint=a.checkpoint, epochs=a.epochs, watch=not a.search)
     encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, **more)
     return encoder, base | done | judge(encoder, tr, te, not a.no_linear)
@@ -217,11 +220,12 @@ def main():
     p.add_argument('method', choices=('simclr', 'deepcluster', 'supervised', 'lightly', 'baselines')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
     p.add_argument('--search', action='store_true', help='of simclr and deepcluster: every change of `searches`, judged as with --validate; what --results has already is left out')
-    p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
+    p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--at', type=float, nargs='+', metavar='MINUTES', help='of lightly, whose learning rate is constant: judge the same run after these minutes, too'); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
     p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster, for the ConvNet: file for the encoder, in half precision')
     p.add_argument('--epochs', type=int, help='of simclr and deepcluster: train so many, in place of --minutes'); p.add_argument('--results', type=Path, help='results to which the rows are added: a file, or the folder of cifar10_minutes.json')
     a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
     if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs or a.search): p.error(f'--save, --checkpoint, --epochs and --search are for simclr and deepcluster, got {a.method}')
+    if a.at and (a.method != 'lightly' or max(a.at) >= a.minutes): p.error(f'--at is for lightly, and for less than --minutes, got {a.method} and {a.at}')
     if a.search and (a.save or a.checkpoint or not a.results): p.error('--search needs --results, and takes neither --save nor --checkpoint')
     if a.save and own.get('encoder', 'convnet') != 'convnet': p.error(f"--save is for the ConvNet, got {own['encoder']}")
     if a.images and a.results: p.error('--results: a trial with few images is no result')
