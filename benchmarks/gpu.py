@@ -67,9 +67,10 @@ def train(a, device):
     with fork_seed(a.seed): net = (ConvNet((8, 16)) if a.quick else resnet(18, 32)).to(device)
     if a.method == 'simclr': run = SimCLR(net, epochs=a.epochs, views=views, random_state=a.seed, watch_every=None, progress=False, **s)
     else: run = DeepCluster.small(net, epochs=a.epochs, augment=on_normalised(views, tr), random_state=a.seed, progress=False, **(s | (dict(n_clusters=25) if a.quick else {})))
-    run.fit(tr, callbacks=[Curve(tr, te, a.epochs), until(a.piece)], checkpoint=a.run, resume=a.run is not None); h = run.history_; curve, took = Curve.of(h)
+    run.fit(tr, callbacks=[Curve(tr, te, a.epochs, 40, whole=True), until(a.piece)], checkpoint=a.run, resume=a.run is not None); h = run.history_; curve, took = Curve.of(h)
     if len(h) < a.epochs: print(f"{len(h)} of {a.epochs} epochs in {took:.0f} s; neighbours so far {[o[3] for o in curve]}; the same command goes on"); return []
     row = dict(method=a.method, encoder='ConvNet of two layers' if a.quick else 'ResNet-18, CIFAR stem', seed=a.seed, epochs=a.epochs, seconds=round(took, 1), images_per_second=round(a.epochs*len(tr)/took), loss=round(h[-1]['loss'], 4), curve=curve, settings=RECIPES[a.method] | a.set, judged_on='a tenth of the training set, held out' if a.validate else 'test set')
+    row['minutes_to_90'] = next((round(t/60, 2) for _, t, _, knn in curve if knn >= 90), None)
     if a.method == 'deepcluster': row['history'] = [{k: r[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in r} for r in h if r['reclustered']][::max(1, a.epochs//10)]
     return [row | judge(net, tr, te)]
 

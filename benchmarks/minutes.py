@@ -23,7 +23,7 @@ from torch import nn
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))                    # the package of this checkout
-from dl4ia_nbdev.data import dataset
+from dl4ia_nbdev.data import ImageSet, dataset
 from dl4ia_nbdev.deepcluster import DeepCluster
 from dl4ia_nbdev.encoders import ConvNet, build_encoder, resnet, save_encoder
 from dl4ia_nbdev.evaluate import LinearProbe, _right, _vote, embed, knn_accuracy, nearest, supervised
@@ -85,8 +85,8 @@ def planned(checkpoint, measure):
 
 
 class Curve:
-    "Callback: neighbours of 2,000 of the images that judge among 10,000 training images, at most ten times in a run; its own time does not count"
-    def __init__(self, tr, te, epochs): self.sets, self.epochs, self.every = (tr[:10_000], te[:2000]), epochs, max(1, epochs//10)
+    "Callback: neighbours of 2,000 of the images that judge among 10,000 training images (`whole`: of all among all), at most `points` times in a run; its own time does not count"
+    def __init__(self, tr, te, epochs, points=10, whole=False): self.sets, self.epochs, self.every = (tr, te) if whole else (tr[:10_000], te[:2000]), epochs, max(1, epochs//points)
     def __call__(self, run, rec, history):
         e = rec['epoch'] + 1
         if e % self.every and e != self.epochs: return
@@ -182,13 +182,20 @@ def about(a, minutes):
     return dict(method=a.method, minutes=minutes, seed=a.seed, judged_on='a tenth of the training set, held out' if a.validate else 'test set')
 
 
+def as_trained(method, tr, te):
+    "The sets as the method's views are normalised, by which its network must be judged: ours by the training set's mean and standard deviation, lightly's by ImageNet's"
+    if method != 'lightly': return tr, te
+    from lightly.transforms.utils import IMAGENET_NORMALIZE
+    other = ImageSet(tr.images[:1], **IMAGENET_NORMALIZE); return tuple(o.with_normalization(other) for o in (tr, te))
+
+
 def trained(a, own, tr, te):
     "One run and its judgement: (encoder, row)"
-    base, more = about(a, a.minutes), {}
-    if a.method == 'lightly' and a.at: more = dict(at=a.at, look=lambda net, minutes, done: keep(about(a, minutes) | dict(run_minutes=a.minutes) | done | judge(net, tr, te, not a.no_linear), a))
+    base, more, sets = about(a, a.minutes), {}, as_trained(a.method, tr, te)
+    if a.method == 'lightly' and a.at: more = dict(at=a.at, look=lambda net, minutes, done: keep(about(a, minutes) | dict(run_minutes=a.minutes) | done | judge(net, *sets, not a.no_linear), a))
     if a.method in ('simclr', 'deepcluster'): more = dict(checkpoint=a.checkpoint, epochs=a.epochs, watch=not a.search)
     encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, **more)
-    return encoder, base | done | judge(encoder, tr, te, not a.no_linear)
+    return encoder, base | done | judge(encoder, *sets, not a.no_linear)
 
 
 def untrained(a, tr, te):

@@ -158,7 +158,7 @@ def work(study, r, quick):
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, sheet=sheet, longer=sheet).get(study, contrast)(r, quick)
-    return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got)
+    return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
 def main():
@@ -180,7 +180,7 @@ def main():
             if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
                 o = f.result(); seen.append(o); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
-                with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o | dict(environment=environment())) + '\n')
+                with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o) + '\n')
     if a.save: collect(seen, a.save)
 
 

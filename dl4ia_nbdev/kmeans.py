@@ -188,8 +188,12 @@ def _parallel(pts, k, g, w=None, rounds=5, factor=2):
 def _memory(pts, most=None, g=None):
     "The points as one block of memory for k-means++; of a stream, `most` of them drawn at random. Returns (X, their numbers or None)"
     if not pts.stream:
-        blocks = list(pts.blocks())
-        return (blocks[0][1] if len(blocks) == 1 else torch.cat([b[1] for b in blocks])), None
+        X = None
+        for i,x,_ in pts.blocks():
+            if len(x) == pts.n: return x, None
+            if X is None: X = torch.empty(pts.n, pts.d, dtype=pts.dtype, device=pts.device)
+            X[i:i+len(x)] = x
+        return X, None
     at = torch.randperm(pts.n, generator=g)[:most].sort().values.to(pts.device)
     x = pts.rows(at)
     return x if pts.mu is None else x - pts.mu, at
@@ -216,17 +220,27 @@ def kmeans_plus_plus(
 # %% ../nbs/01_kmeans.ipynb #0ff1b272
 _policies = ('split','farthest','random','keep','drop')
 
-def _moves(rows_of, d, labels, sizes, empty, g):
-    "For every empty cluster the points it gets: [(their numbers, the cluster)]. `rows_of(at)` fetches points, `d()` squared distances"
+def _half(pieces, mine):
+    "Those of the points `mine` that lie above the mean of the feature that varies most among them"
+    n, first, s, q = len(mine), None, 0., 0.
+    for _,x in pieces(mine):
+        x = x.double()
+        if first is None: first = x[:1]
+        x = x - first; s = s + x.sum(0); q = q + x.pow(2).sum(0)
+    f = int((q - s*s/n).argmax())
+    v = torch.cat([x[:,f].double() for _,x in pieces(mine)])
+    return mine[v > v.mean()]
+
+def _moves(pieces, d, labels, sizes, empty, g):
+    "For every empty cluster the points it gets: [(their numbers, the cluster)]. `pieces(at)` fetches points, as (numbers, rows) part by part, `d()` squared distances"
     out, labels, sizes, dist = [], labels.clone(), sizes.tolist(), None
     for j in [j for j,s in enumerate(sizes) if s == 0]:
         if empty == 'split':
             take = None
             for b in sorted(range(len(sizes)), key=lambda b: -sizes[b]):    # the biggest first; identical points cannot be cut
                 if sizes[b] < 2: break
-                mine = (labels == b).nonzero()[:,0]; x = rows_of(mine).double()
-                f = int(x.var(0, unbiased=False).argmax())
-                half = mine[x[:,f] > x[:,f].mean()]
+                mine = (labels == b).nonzero()[:,0]
+                half = _half(pieces, mine)
                 if 0 < len(half) < len(mine): take = half; break
             if take is None: continue
         else:
@@ -262,7 +276,7 @@ def refill(
     if not torch.isfinite(d).all(): raise ValueError(f"d must be finite, got NaN or infinity in {int((~torch.isfinite(d)).sum())} of {len(d)} places")
     labels = _labels(labels, len(X), k, X.device).clone()
     sizes = torch.bincount(labels, minlength=k)
-    for take,j in _moves(lambda at: X[at], lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
+    for take,j in _moves(lambda at: ((a, X[a]) for a in at.split(max(256, 2**19//X.shape[1]))), lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
     return leave(labels), int((sizes == 0).sum())
 
 # %% ../nbs/01_kmeans.ipynb #1cb54220
@@ -284,8 +298,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def __init__(self,
         n_clusters=8,       # Number of clusters k
         *,
-        init='k-means++',   # 'k-means++' (greedy), 'k-means||' (Bahmani et al. 2012), 'random' (k distinct rows), or the k×d centres to start from
-        n_init=1,           # Starts to try; the one with the lowest inertia is kept (given centres: one)
+        init='k-means++',   # 'k-means++' (greedy), 'k-means||' (Bahmani et al. 2012), 'random' (k distinct rows), the k×d centres to start from, or a function of (X, n_clusters, random_state) that returns them
+        n_init=1,           # Starts to try; the one with the lowest inertia is kept (given centres: one); 'auto': as scikit-learn, ten for 'random' and a function, else one
         max_iter=100,       # Iterations at most
         tol=1e-4,           # Stop when the squared shift of all centres is below tol × the mean variance of the features
         empty='split',      # What an empty cluster gets: 'split' the biggest, the 'farthest' or a 'random' point; or 'keep' its centre; or 'drop' it
@@ -309,33 +323,43 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def __repr__(self, N_CHAR_MAX=700):
         new, now = type(self)().get_params(), self.get_params()
-        show = [f"{k}=<{'×'.join(map(str, np.shape(v)))} centres>" if k == 'init' and not isinstance(v, str) else f'{k}={v!r}'
-                for k,v in ((k, now[k]) for k in inspect.signature(type(self)).parameters) if (k == 'init' and not isinstance(v, str)) or v is not new[k] and v != new[k]]
+        show = [f"{k}=<{'×'.join(map(str, np.shape(v)))} centres>" if k == 'init' and not (isinstance(v, str) or callable(v)) else f'{k}={v!r}'
+                for k,v in ((k, now[k]) for k in inspect.signature(type(self)).parameters) if k == 'init' and not isinstance(v, str) or v is not new[k] and v != new[k]]
         return f"{type(self).__name__}({', '.join(show)})"
 
     _repr_html_ = None                                                     # one line is enough in a notebook
     _world = None                                                          # several processes that hold the same points, see `DeepCluster`
 
     def _check_settings(self):
-        for name in ('n_init','max_iter'): _whole(getattr(self, name), name)
+        if not isinstance(self.n_init, str): _whole(self.n_init, 'n_init')
+        elif self.n_init != 'auto': raise ValueError(f"n_init must be a whole number or 'auto', got {self.n_init!r}")
+        _whole(self.max_iter, 'max_iter')
         if not isinstance(self.tol, numbers.Real) or not self.tol >= 0: raise ValueError(f"tol must be a number of at least 0, got {self.tol!r}")
         if self.empty not in _policies: raise ValueError(f"empty must be one of {', '.join(map(repr, _policies))}, got {self.empty!r}")
-        if isinstance(self.init, str) and self.init not in ('k-means++','k-means||','random'): raise ValueError(f"init must be 'k-means++', 'k-means||', 'random' or an array of k×d centres, got {self.init!r}")
+        if isinstance(self.init, str) and self.init not in ('k-means++','k-means||','random'): raise ValueError(f"init must be 'k-means++', 'k-means||', 'random', an array of k×d centres or a function, got {self.init!r}")
         _check_way(self.screen, self.chunk_size); _whole(self.n_clusters, 'n_clusters')
 
     def _given(self, pts):
         "The centres to start from where they are given, else None"
-        k = self.n_clusters
-        if self.warm_start and hasattr(self, 'cluster_centers_'): C = self.cluster_centers_
-        elif isinstance(self.init, str): return None
-        else: C = self.init
-        C = _enter(C, 'init')[0]
+        if self.warm_start and hasattr(self, 'cluster_centers_'): return self._fitting(self.cluster_centers_, pts)
+        return None if isinstance(self.init, str) or callable(self.init) else self._fitting(self.init, pts)
+
+    def _fitting(self, C, pts):
+        "Centres from outside, checked (float64, on the scale of the working)"
+        k, C = self.n_clusters, _enter(C, 'init')[0]
         if C.shape != (k,pts.d) and not (self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"init must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
         return pts.inward(C)
+
+    def _ask(self, pts, g, at=None):
+        "Starting centres from the function `init`, for all points or those numbered `at`"
+        if pts.stream: raise TypeError("init must be a word or an array for batches of points, got a function, which needs all of them at once")
+        seed = np.random.RandomState(int(torch.randint(2**31 - 1, (1,), generator=g)))
+        return self._fitting(self.init(pts.leave(pts.X if at is None else pts.X[at.to(pts.X.device)]), self.n_clusters, random_state=seed), pts)
 
     def _start(self, pts, g, w):
         "k starting centres (float64, on the scale of the working)"
         k = self.n_clusters
+        if callable(self.init): return self._ask(pts, g)
         if self.init == 'random': return pts.rows(_random(pts.n, k, g, w).to(pts.device)).double() if not pts.stream else pts.rows(_random(pts.n, k, g, w).sort().values).double()
         if self.init == 'k-means||': return _parallel(pts, k, g, w)
         X,at = _memory(pts, max(16*k, 2**16), g)
@@ -370,11 +394,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             S,W,live = sums,size,None
             if n_empty and self.empty in _policies[:3]:
                 S,W,to = sums.clone(),size.clone(),labels.clone()
-                for take,j in _moves(pts.rows, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
-                    x,wa = pts.rows(take), None if w is None else w[take]
-                    one = torch.full_like(take, j)
-                    _hand_on(S, x, to[take], one, wa)
-                    W += _sizes(one, wa, k) - _sizes(to[take], wa, k); to[take] = j        # (may be handed on)
+                for take,j in _moves(pts.pieces, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
+                    for at,x in pts.pieces(take):
+                        one, wa = torch.full_like(at, j), None if w is None else w[at]
+                        _hand_on(S, x, to[at], one, wa)
+                        W += _sizes(one, wa, k) - _sizes(to[at], wa, k); to[at] = j        # (may be handed on)
             elif n_empty and self.empty == 'drop': live = W > 0
             new = torch.where(W[:,None] > 0, S/W[:,None], C)
             if self.spherical:
@@ -396,8 +420,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _carry(pts, sums, old, new, w):
         "Carry the points that have moved from one cluster's sum to another's; how many they are"
         moved = (new != old).nonzero()[:,0] if new.is_cuda else torch.from_numpy((new.numpy() != old.numpy()).nonzero()[0])
-        for at in moved.split(max(64, 2**17//pts.d)):
-            _hand_on(sums, pts.rows(at), old[at], new[at], None if w is None else w[at])
+        for at,x in pts.pieces(moved): _hand_on(sums, x, old[at], new[at], None if w is None else w[at])
         return len(moved)
 
     @staticmethod
@@ -422,9 +445,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts.asked = self.screen
         spread = pts.spread if w is None else float(pts.sq.dot(w))          # Σ w‖x-μ‖²
         best:tuple|None = None
-        for _ in range(1 if given is not None else self.n_init):
+        starts = 1 if given is not None else self.n_init if self.n_init != 'auto' else 10 if self.init == 'random' or callable(self.init) else 1
+        for _ in range(starts):
             C,labels,sums,hist,trace = self._run(pts, self._start(pts, g, w) if given is None else given, w, g, spread)
-            inertia = self._inertia(pts, C, pts.assign(C, labels)[0], w) if self.n_init > 1 and given is None else 0.
+            inertia = self._inertia(pts, C, pts.assign(C, labels)[0], w) if starts > 1 else 0.
             if best is None or inertia < best[0]: best = inertia,C,labels,sums,hist,trace
         assert best is not None
         _,C,labels,sums,self.history_,trace = best
@@ -526,7 +550,7 @@ class MiniBatchKMeans(KMeans):
     def __init__(self,
         n_clusters=8,           # Number of clusters k
         *,
-        init='k-means++',       # 'k-means++' or 'k-means||' (on `init_size` random points), 'random', or the k×d centres
+        init='k-means++',       # 'k-means++' or 'k-means||' (on `init_size` random points), 'random', the k×d centres, or a function of (these points, n_clusters, random_state) that returns them
         batch_size=4096,        # Points a step
         max_iter=100,           # Passes over the points at most
         max_no_improvement=10,  # Stop after so many passes without a smaller mean squared distance; None: never
@@ -556,6 +580,7 @@ class MiniBatchKMeans(KMeans):
         if given is not None: return given
         n = max(self.n_clusters, min(pts.n, self.init_size or 3*max(self.n_clusters, self.batch_size)))
         at = torch.arange(pts.n) if n == pts.n else torch.randperm(pts.n, generator=g)[:n].sort().values
+        if callable(self.init): return self._ask(pts, g, at)
         some = _Points(pts.rows(at.to(pts.device)), spherical=self.spherical)
         some.asked = self.screen
         return self._start(some, g, None if w is None else w[at])/some.scale
@@ -579,8 +604,8 @@ class MiniBatchKMeans(KMeans):
         live[~dead & (live == 0)] = -1                                     # no point here, and not dead
         d = lambda: (sq - (2*(x.double() - mu)*(C[labels] - mu) - (C[labels] - mu)**2).sum(1))
         to, m = here.clone(), torch.ones(len(x), dtype=torch.float64, device=N.device) if w is None else w
-        for take,j in (moves := _moves(lambda at: x[at], d, here, live, self.empty, g)): to[take] = j
-        moved = to != here; N.index_add_(0, here[moved], -m[moved])        # once a point, however often it was handed on
+        for take,j in (moves := _moves(lambda at: [(at, x[at])], d, here, live, self.empty, g)): to[take] = j
+        moved = to != here; N -= _sizes(here[moved], m[moved], len(N))     # once a point, however often it was handed on
         for _,j in moves: at = to == j; N[j] = m[at].sum(); C[j] = (m[at, None]*x[at].double()).sum(0)/N[j]
 
     @torch.no_grad()

@@ -103,7 +103,8 @@ class _Centres:
         const = half if centred or mu is None else half + D@mu                             # what belongs to x·c
         self.const = const.to(dtype)
         self.norm = half.mul(2*(1 + 3e-6)).sqrt_().to(dtype)               # from above
-        self.top = float(self.norm.max())*(1 + 1e-6)
+        self.steep = self.norm.clamp_min(floor*(2**32 if dtype == torch.float64 else 2**4))  # (of a centre near the origin float64 sees no more than the point's length allows)
+        self.top,self.reach = float(self.norm.max())*(1 + 1e-6), float(self.steep.max())*(1 + 1e-6)
         self.vast = not self.top < (1e15 if dtype == torch.float32 else 1e150)               # scores may leave the range of floats
         if self.vast: self.screen = 'none'
         if self.screen == 'int8': _group(self, half, floor)
@@ -118,14 +119,19 @@ class _Centres:
         "How far a product can be off, for a point and a centre of length 1"
         return (self.C.shape[1] + 8)*u
 
+    def lost(self, u):
+        "What products too small for a float can add up to"
+        return (self.C.shape[1] + 8)*(2.**-1022 if u == 2**-53 and self.C.dtype == torch.float64 else 2.**-126)
+
     def off_by(self, length, u, passes=4):
         "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both; the constant goes through so many roundings"
-        return length*(self.slope(u)*self.top) + passes*u*(self.most + self.top**2)
+        return length*(self.slope(u)*self.reach) + (passes*u*(self.most + self.top**2) + self.lost(u))
 
     def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
-        norm,const = (self.norm,self.const) if self.norm.is_cuda else (self.norm.numpy(),self.const.numpy())           # (with few numbers numpy is done sooner)
-        return torch.as_tensor(norm*self.slope(u)), torch.as_tensor(passes*u*(abs(const) + norm*norm))
+        steep,norm,const = (a if a.is_cuda else a.numpy() for a in (self.steep, self.norm, self.const))                # (with few numbers numpy is done sooner)
+        with np.errstate(all='ignore'): slope,base = steep*self.slope(u), passes*u*(abs(const) + norm*norm) + self.lost(u)
+        return torch.as_tensor(slope), torch.as_tensor(base)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -137,7 +143,7 @@ def _room(work, name, m, k, dtype):
 @functools.lru_cache(4)
 def _starts(m, k):
     "Where the rows of an m×k matrix begin"
-    return torch.arange(0, m*k, k)
+    return torch.arange(0, m*k, k, device='cpu')
 
 @functools.cache
 def _csr_works():
@@ -528,7 +534,7 @@ def _widen(c, D, const):
     sums = 2*(d + 32)*2**-24                                               # of a sum of products in float32, generously
     p, const = const.bfloat16().double().numpy(), const.numpy()
     spare = sums*np.abs(const) + 1e-30                                     # 1e-30: products too small for a float are dropped
-    N = c.norm.numpy().astype(np.float64)
+    N = c.steep.numpy().astype(np.float64)
     P = torch.linalg.vector_norm(c.C - h.float(), dim=1).numpy()*(1 + 2*d*2**-24) + 1e-18 + (sums + 2**-23)*N     # 1e-18: squares too small for a float; 2^-23: what float32 took off before
     more = np.empty((k,4), np.float32)
     more[:,0],more[:,1],more[:,2],more[:,3] = N*(1 + 1e-6), P*(1 + 1e-6), -p, p - const + spare
@@ -736,7 +742,17 @@ class _Points:
         "The rows `at`, scaled and not centred; `at` ascends"
         if not self.stream:
             return self._fit(self.X.index_select(0, at.to(self.X.device)).to(self.device, self.dtype), at)
-        return torch.cat([x[at[(at >= i) & (at < i+len(x))] - i] for i,x in self.scaled(max(256, 2**21//self.d))])
+        return torch.cat([x for _,x in self.pieces(at)])
+
+    def pieces(self, at):
+        "(numbers, rows) of the rows `at`, which ascend, a part at a time"
+        m = max(256, 2**19//self.d)
+        if not self.stream:
+            for a in at.split(m): yield a, self.rows(a)
+            return
+        for i,x in self.scaled(m):
+            here = at[(at >= i) & (at < i+len(x))]
+            if len(here): yield here, x[here - i]
 
     def inward(self, C):
         "Centres as the user has them, in float64 on the scale of the working"

@@ -211,10 +211,10 @@ _RATES = dict(lars=.075*16, sgd=.05, adamw=1e-3)   # at 256 images a batch
 def _own_views(views, x, seed, world, n):
     "First and second views of this process's share `x` of a batch of `n`: drawn for the whole batch, so that they do not depend on the number of processes"
     if world.size == 1: return views._both(x, seed)[0]
-    g, shape, mine = _generator(seed), tuple(x.shape[2:]), torch.arange(world.rank, n, world.size)
+    g, mine = _generator(seed), torch.arange(world.rank, n, world.size)
     take = lambda p, rows: {k: {m: v[rows] for m,v in q.items()} for k,q in p.items()}
-    if views.second is None: return views.first._run(x, torch.arange(len(x)).repeat(2), take(views.first.draw(2*n, shape, g), torch.cat([mine, n + mine])), views.first._check(x))
-    return torch.cat([a(x, params=take(p, mine)) for a,p in [(a, a.draw(n, shape, g)) for a in (views.first, views.second)]])
+    if views.second is None: return views.first._run(x, torch.arange(len(x)).repeat(2), take(views.first._draw(x, 2*n, g), torch.cat([mine, n + mine])), views.first._check(x))
+    return torch.cat([a(x, params=take(p, mine)) for a,p in [(a, a._draw(x, n, g)) for a in (views.first, views.second)]])
 
 def _changed(views, x, seed):
     "First and second views `x` of a set that makes its own pairs, changed further"

@@ -58,6 +58,7 @@ class Operator:
     )->dict[str, Tensor]: # name -> tensor with one row an image, on the CPU
         "Random parameters of `n` images: whether the operator is `applied`, with probability `p`"
         return dict(applied=torch.rand(n, generator=generator) < self.p) if self.p < 1 else dict(applied=torch.ones(n, dtype=torch.bool))
+    def _for(self, params, channels): return params                        # what of it counts for images of so many channels
     def apply(self,
         x:Tensor,                 # (n, C, H, W) floats in [0, 1]; may be changed in place
         params:dict[str, Tensor], # As drawn
@@ -255,6 +256,7 @@ class ColorJitter(Operator):
         "`applied`, the three factors, `hue` in turns, and the `order` (n, 4): 0 brightness, 1 contrast, 2 saturation, 3 hue"
         d = super().draw(n, shape, generator) | {k: _uniform(n, *getattr(self, k), generator) for k in ('brightness', 'contrast', 'saturation', 'hue')}
         return d | dict(order=torch.rand(n, 4, generator=generator).argsort(1) if self.random_order else torch.arange(4).repeat(n, 1))
+    def _for(self, params, channels): return params | dict(hue=torch.zeros_like(params['hue']), saturation=torch.ones_like(params['saturation'])) if channels == 1 else params
     def key(self,
         params:dict,  # As drawn
     )->Tensor:        # (n,) 0 where nothing is done, else 1 + 6 times the place of the hue + the number of the others' order
@@ -292,6 +294,7 @@ class RandomGrayscale(Operator):
     def __init__(self,
         p:float=.2, # Probability
     ): "Raises `ValueError` for what is no probability"; self.p = _probability(p)
+    def _for(self, params, channels): return dict(applied=torch.zeros_like(params['applied'])) if channels == 1 else params
     def change(self, x, params):
         "All channels become the grey value"
         return x.copy_(_grey(x)) if x.shape[1] > 1 else x
@@ -356,6 +359,7 @@ class GaussianBlur(Operator):
     def change(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
+        if self.kernel_size is None and min(x.shape[2:]) < 2: raise ValueError(f"x must have at least 2 pixels a side to be blurred, got {x.shape[2]}×{x.shape[3]}")
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
         k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
         w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
@@ -416,6 +420,10 @@ class Augment:
         for k,o in self._named():
             out[k] = o.draw(n, shape, generator); shape = getattr(o, 'size', shape)
         return out
+    def _draw(self, x, n, generator):
+        "Parameters for `n` views of `x`, without what means nothing for its channels"
+        p = self.draw(n, tuple(x.shape[2:]), generator)
+        return {k: o._for(p[k], x.shape[1]) for k,o in self._named()}
     def _check(self, x):
         if not isinstance(x, Tensor): raise TypeError(f"x must be a tensor (N, C, H, W), got {type(x).__name__}" + ('; its images are in .images' if isinstance(x, ImageSet) else ''))
         if x.ndim != 4: raise ValueError(f"x must be a batch (N, C, H, W), got {tuple(x.shape)}" + ('; one image is x[None]' if x.ndim == 3 else ''))
@@ -433,7 +441,7 @@ class Augment:
     ):                             # (N, C, H', W') float32 (float64 for float64), on the device of `x`
         "Views of a batch; `x` stays as it is. Raises `TypeError` or `ValueError` for what is no batch of images, and `ValueError` for parameters drawn for another batch"
         dtype = self._check(x)
-        if params is None: params = self.draw(len(x), tuple(x.shape[2:]), _generator(seed))
+        if params is None: params = self._draw(x, len(x), _generator(seed))
         out = self._run(x, torch.arange(len(x)), params, dtype)
         return (out, params) if return_params else out
     @torch.no_grad()
@@ -479,14 +487,14 @@ class Views:
     def _both(self, x, seed):
         "First and second views one after the other (2N, …), and the parameters of each"
         if not isinstance(x, Tensor): self.first._check(x)
-        n, shape, g = len(x), tuple(x.shape[2:]), _generator(seed)
+        n, g = len(x), _generator(seed)
         if self.second is not None:
             for a in (self.first, self.second): a._check(x)
-            ps = tuple(a.draw(n, shape, g) for a in (self.first, self.second))
+            ps = tuple(a._draw(x, n, g) for a in (self.first, self.second))
             one,two = (a(x, params=p) for a,p in zip((self.first, self.second), ps))
             if one.shape != two.shape: raise ValueError(f"second must give views of the first's shape {tuple(one.shape[1:])}, got {tuple(two.shape[1:])}")
             return torch.cat([one, two]), ps
-        dt = self.first._check(x); p = self.first.draw(2*n, shape, g)
+        dt = self.first._check(x); p = self.first._draw(x, 2*n, g)
         return self.first._run(x, torch.arange(n).repeat(2), p, dt), tuple({k: {m: t.chunk(2)[i] for m,t in q.items()} for k,q in p.items()} for i in range(2))
     def __call__(self,
         x:Tensor,                  # (N, C, H, W) uint8, or floats in [0, 1]

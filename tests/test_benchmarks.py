@@ -95,7 +95,7 @@ def test_studies(tmp_path):
     sys.path.insert(0, str(root/'benchmarks')); import studies                             # noqa: E401
     studies.collect(a, tmp_path); assert not (tmp_path/'ablations.json').exists()           # trials are no results
     studies.collect([{k: v for k, v in r.items() if k != 'quick'} for r in a], tmp_path); stored = json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))
-    assert len(stored['rows']) == 6 and stored['settings']['questions']['head'] and stored['settings']['measure'] and all(0 < r['knn'] < 100 and r['seconds'] > 0 and r['environment']['threads'] for r in stored['rows'] if r['study'] == 'head')
+    assert len(stored['rows']) == 6 and stored['settings']['questions']['head'] and stored['settings']['measure'] and all(0 < r['knn'] < 100 and r['seconds'] > 0 and r['environment']['threads'] == 1 for r in stored['rows'] if r['study'] == 'head')
     p = run_in(root, sys.executable, 'benchmarks/studies.py', 'head', '--quick', '--json', tmp_path/'two.jsonl', '--save', tmp_path); assert p.returncode == 2 and 'trials' in p.stdout
 
 

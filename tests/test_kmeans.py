@@ -24,6 +24,9 @@ for screen in ('auto','none'):
     again = KMeans(1000, init=X[:1000], max_iter=3, tol=0.).fit(X)
     assert (again.labels_ == m.labels_).all() and (again.cluster_centers_ == m.cluster_centers_).all() and again.inertia_ == m.inertia_, 'not the same twice'
 print('plusplus %.1f' % extra(lambda: kmeans_plus_plus(X, 20, 0))[0])
+print('split %.1f' % extra(lambda: KMeans(4, init=np.r_[X[:1], np.full((3,256), 100, np.float32)], max_iter=2).fit(X))[0])    # the biggest cluster is all there is
+X += 1e4
+print('plusplus_far %.1f' % (extra(lambda: kmeans_plus_plus(X, 20, 0))[0] - X.nbytes/1e6))                                    # they are centred: one copy, and no second
 '''
 
 @pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='reads the peak memory from Linux')
@@ -38,4 +41,4 @@ def test_memory_and_repeatability_at_full_size():
         used = {l.split()[0]: float(l.split()[1]) for l in run.stdout.splitlines()}
         print(used)
         if max(used.values()) <= 60: break
-    assert set(used) == {'auto','none','plusplus'} and max(used.values()) <= 60, f'MB beyond the points: {used}'
+    assert set(used) == {'auto','none','plusplus','split','plusplus_far'} and max(used.values()) <= 60, f'MB beyond the points: {used}'
