@@ -13,7 +13,7 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import _check_feature_names
-from .nearest import _Points, _cdist, _check_way, _enter, _room, _u_mm, _whole, assign, pairwise_sq_dists
+from .nearest import _Points, _cdist, _check_way, _enter, _part, _room, _u_mm, _whole, assign, pairwise_sq_dists
 
 # %% ../nbs/01_kmeans.ipynb #65e12281
 _all_ = ['assign', 'pairwise_sq_dists']
@@ -276,7 +276,7 @@ def refill(
     if not torch.isfinite(d).all(): raise ValueError(f"d must be finite, got NaN or infinity in {int((~torch.isfinite(d)).sum())} of {len(d)} places")
     labels = _labels(labels, len(X), k, X.device).clone()
     sizes = torch.bincount(labels, minlength=k)
-    for take,j in _moves(lambda at: ((a, X[a]) for a in at.split(max(256, 2**19//X.shape[1]))), lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
+    for take,j in _moves(lambda at: ((a, X[a]) for a in at.split(_part(X.shape[1]))), lambda: d, labels, sizes, empty, _generator(random_state)): labels[take] = j
     return leave(labels), int((sizes == 0).sum())
 
 # %% ../nbs/01_kmeans.ipynb #1cb54220
@@ -353,8 +353,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _ask(self, pts, g, at=None):
         "Starting centres from the function `init`, for all points or those numbered `at`"
         if pts.stream: raise TypeError("init must be a word or an array for batches of points, got a function, which needs all of them at once")
-        seed = np.random.RandomState(int(torch.randint(2**31 - 1, (1,), generator=g)))
-        return self._fitting(self.init(pts.leave(pts.X if at is None else pts.X[at.to(pts.X.device)]), self.n_clusters, random_state=seed), pts)
+        rng = np.random.RandomState(int(torch.randint(2**31 - 1, (1,), generator=g)))
+        return self._fitting(self.init(pts.leave(pts.X if at is None else pts.X[at.to(pts.X.device)]), self.n_clusters, random_state=rng), pts)
 
     def _start(self, pts, g, w):
         "k starting centres (float64, on the scale of the working)"
@@ -445,7 +445,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts.asked = self.screen
         spread = pts.spread if w is None else float(pts.sq.dot(w))          # Σ w‖x-μ‖²
         best:tuple|None = None
-        starts = 1 if given is not None else self.n_init if self.n_init != 'auto' else 10 if self.init == 'random' or callable(self.init) else 1
+        if given is not None:       starts = 1
+        elif self.n_init != 'auto': starts = self.n_init
+        else:                       starts = 10 if self.init == 'random' or callable(self.init) else 1
         for _ in range(starts):
             C,labels,sums,hist,trace = self._run(pts, self._start(pts, g, w) if given is None else given, w, g, spread)
             inertia = self._inertia(pts, C, pts.assign(C, labels)[0], w) if starts > 1 else 0.

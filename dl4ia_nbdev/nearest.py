@@ -119,18 +119,19 @@ class _Centres:
         "How far a product can be off, for a point and a centre of length 1"
         return (self.C.shape[1] + 8)*u
 
-    def lost(self, u):
+    @property
+    def lost(self):
         "What products too small for a float can add up to"
-        return (self.C.shape[1] + 8)*(2.**-1022 if u == 2**-53 and self.C.dtype == torch.float64 else 2.**-126)
+        return (self.C.shape[1] + 8)*torch.finfo(self.C.dtype).tiny
 
     def off_by(self, length, u, passes=4):
         "How far a score can be from its true value, for rows of this length: sum, product, and the centring of both; the constant goes through so many roundings"
-        return length*(self.slope(u)*self.reach) + (passes*u*(self.most + self.top**2) + self.lost(u))
+        return length*(self.slope(u)*self.reach) + (passes*u*(self.most + self.top**2) + self.lost)
 
     def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
         steep,norm,const = (a if a.is_cuda else a.numpy() for a in (self.steep, self.norm, self.const))                # (with few numbers numpy is done sooner)
-        with np.errstate(all='ignore'): slope,base = steep*self.slope(u), passes*u*(abs(const) + norm*norm) + self.lost(u)
+        with np.errstate(all='ignore'): slope,base = steep*self.slope(u), passes*u*(abs(const) + norm*norm) + self.lost
         return torch.as_tensor(slope), torch.as_tensor(base)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
@@ -139,6 +140,10 @@ def _room(work, name, m, k, dtype):
     if work is None: return torch.empty(m, k, dtype=dtype)
     if name not in work or work[name].shape != (m,k) or work[name].dtype != dtype: work[name] = torch.empty(m, k, dtype=dtype)
     return work[name]
+
+def _part(d):
+    "Rows of `d` features that are fetched or encoded at once"
+    return max(256, 2**19//d)
 
 @functools.lru_cache(4)
 def _starts(m, k):
@@ -219,11 +224,11 @@ def _pick(rows, cols, low, high, raw, exact, labels):
     return len(rows)
 
 # %% ../nbs/01a_nearest.ipynb #f4772448
-def _closer(x, raw, at, length, c):
-    """A closer look at the rows `x`, which are the rows `at` of `raw`, not centred there: each centre with its own error, and float64 for those that are as near as the errors allow.
+def _closer(s, raw, at, length, c, u):
+    """A closer look at the scores `s` (written over) of the rows `at` of `raw`: each centre with its own error, and float64 for those that are as near as the errors allow.
     Returns labels, and how many rows float64 decided"""
-    slope,base = c.off_each(_u_mm(x)); base = 1.25*base
-    low = torch.addmm(c.const - base, x, c.C.T, alpha=-1).addcmul_(length[:,None], slope, value=-1)        # scores from below; from above they are twice the error higher
+    slope,base = c.off_each(u); base = 1.25*base
+    low = s.addcmul_(length[:,None], slope, value=-1).sub_(base)                                           # scores from below; from above they are twice the error higher
     labels = low.argmin(1) if low.is_cuda else torch.from_numpy(low.numpy().argmin(1))                     # (numpy's is three times as fast)
     own = labels[:,None]
     wall = low.gather(1, own)[:,0] + 2.02*torch.addcmul(base.take(labels), length, slope.take(labels))
@@ -246,7 +251,7 @@ def _plain(x, raw, length, c):
     e = c.off_by(length, _u_mm(x))                                         # no score is off by more
     doubt = (~(s.scatter(1, labels[:,None], torch.inf).amin(1) - e > best + e)).nonzero()[:,0]              # (what is no number is in doubt)
     if not len(doubt): return labels, 0
-    labels[doubt],close = _closer(x.index_select(0, doubt), raw, doubt, length.index_select(0, doubt), c)
+    labels[doubt],close = _closer(s.index_select(0, doubt), raw, doubt, length.index_select(0, doubt), c, _u_mm(x))
     return labels, close
 
 # %% ../nbs/01a_nearest.ipynb #5d0e93f6
@@ -595,7 +600,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     for r in over:
         t = torch.from_numpy(r)
         y,long = x.index_select(0, t),length.index_select(0, t)
-        l,more = _closer(y, raw, t, long, c) if small else _direct(y, raw.index_select(0, t), long, c)
+        l,more = _closer(torch.addmm(c.const, y, c.C.T, alpha=-1), raw, t, long, c, _u_mm(x)) if small else _direct(y, raw.index_select(0, t), long, c)
         labels[r] = l.numpy(); close += more
     return torch.from_numpy(labels), close, found + (8 if small else 32)*sum(map(len, over))
 
@@ -746,7 +751,7 @@ class _Points:
 
     def pieces(self, at):
         "(numbers, rows) of the rows `at`, which ascend, a part at a time"
-        m = max(256, 2**19//self.d)
+        m = _part(self.d)
         if not self.stream:
             for a in at.split(m): yield a, self.rows(a)
             return
@@ -800,13 +805,13 @@ class _Points:
         d, self.V = self.d, torch.empty(self.n, 2, dtype=torch.float32)
         if self.n*_wide(d) <= 2**23: self.Q = torch.empty(self.n, _wide(d), dtype=torch.bfloat16)
         for i,x,_ in self.blocks():
-            for j in range(0, len(x), m := max(256, 2**19//d)):
+            for j in range(0, len(x), m := _part(d)):
                 s = slice(i+j, i + min(j+m, len(x)))
                 self.V[s] = _rounded(x[j:j+m], self.length[s], None if self.Q is None else self.Q[s])[1]
 
     def _code(self, x, Q, V):
         "Write the codes of the rows `x` to `Q` and what belongs to them to `V`, a part at a time"
-        m = max(256, 2**19//self.d)
+        m = _part(self.d)
         for s in (slice(j, j+m) for j in range(0, len(x), m)):
             Q[s],V[s,0],V[s,2],V[s,3] = _encode(x[s] if self.far or self.mu is None else x[s] - self.mu, self.top*2**-30)
 
