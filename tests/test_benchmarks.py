@@ -1,5 +1,6 @@
 "The benchmark of K-means: it runs, its implementations end at the same inertia, and what it prints is what it keeps"
 import importlib.util, json, math, os, sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,20 @@ def test_nt_xent(tmp_path):
     assert p.returncode == 0 and 'values differ' not in p.stdout, p.stdout[-3000:]
     rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
     assert {'dl4ia_nbdev', 'textbook'} <= {r['implementation'] for r in rows} and all(math.isfinite(r['ms']) and r['ms'] > 0 for r in rows)
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='reads the peak memory from Linux')
+def test_nt_xent_memory():
+    "At most 64 MiB beyond 4,096 pairs (their matrix alone has 256), and twice the pairs take at most twice that"
+    sys.path.insert(0, str(root/'benchmarks')); from kmeans import steady                 # noqa: E401
+    def used(pairs):
+        p = run_in(root, sys.executable, '-W', 'ignore', 'benchmarks/nt_xent.py', '--threads', '2', '--memory-child', 'dl4ia_nbdev', pairs, **{k: v for k, v in steady().items() if k.startswith('MALLOC')})
+        assert p.returncode == 0, p.stdout[-3000:]
+        return float(p.stdout.splitlines()[-1])
+    for _ in range(3):                                                                     # a peak can hold more than ours (pages the kernel moves), never less
+        small, large = used(4096), used(8192)
+        if small <= 64 and large <= 2*small: break
+    assert small <= 64 and large <= 2*small, f'MiB beyond the data: {small:.0f} for 4,096 pairs, {large:.0f} for 8,192'
 
 
 def test_views(tmp_path):
