@@ -7,7 +7,7 @@ __all__ = ['learn_folder', 'embed_folder', 'cluster_folder', 'neighbours_folder'
            'learn_main', 'embed_main', 'cluster_main', 'neighbours_main', 'look_main', 'evaluate_main']
 
 # %% ../nbs/08_apply.ipynb #9e717cd8
-import argparse, json, math, os, signal, sys, time, warnings
+import argparse, json, math, os, signal, sys, tempfile, time, warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from .train import StopTraining, pick_device
 def _read(folder, size, channels, cache, progress, least=1):
     "The folder as a set; broken files are left out and listed"
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*could not be read and were left out.*')          # the report and the command say it themselves
+        warnings.filterwarnings('ignore', message='.*could not be read and were left out.*')          # said below, and in the report
         images = ImageSet.from_folder(folder, size=size, on_error='skip', channels=channels, cache=cache, progress=progress)
+    if progress and images.skipped: _say(f"{len(images.skipped)} file{'s'*(len(images.skipped) > 1)} left out:\n" + '\n'.join(f'  {f}: {why}' for f,why in images.skipped[:20]))
     if len(images) < least: raise ValueError(f"folder: {len(images)} picture{'s' if len(images) > 1 else ''} in {folder}, at least {least} are wanted for this")
     return images
 
@@ -38,7 +39,7 @@ def _usual_side(folder, channels, most):
         except ValueError: pass
     return int(min(most, max(32, np.median(sides)))) if sides else most
 
-def _say(text): print(text, file=sys.stderr, flush=True)
+def _say(text): print(text.encode(errors='backslashreplace').decode(), file=sys.stderr, flush=True)
 
 # %% ../nbs/08_apply.ipynb #07f5d7e9
 def _trainer(method, net, n, epochs, seed, progress, batch):
@@ -68,14 +69,24 @@ def _verdict(before, after, history):
     def say(s, warns=False): said.append((s, warns))
     loss = [h['loss'] for h in history if 'loss' in h]
     if len(loss) > 1: say(f"The loss went from {loss[0]:.2f} to {loss[-1]:.2f}.")
+    if loss and loss[-1] >= (flat := history[-1].get('collapsed', math.inf)): say(f"It is not below {flat:.2f}, what a network has that gives all pictures the same features: nothing has been learned yet. Train longer, or on more pictures.", True)
     s0,s1,r0,r1 = before['std'], after['std'], before['rank'], after['rank']
     if s1 < .1*s0 or r1 < 2: say(f"The features have collapsed: spread {s1:.2g} where the untrained network has {s0:.2g}, effective rank {r1:.1f} where it has {r0:.1f}. Do not use them; train longer, with a lower learning rate or larger batches.", True)
     else: say(f"No collapse: spread {s1:.2g} (untrained {s0:.2g}), effective rank {r1:.0f} (untrained {r0:.0f}).")
     if 'knn' in after:
         say(f"Ten neighbours name the subfolder of {100*after['knn']:.0f} % of held-out pictures; the untrained network {100*before['knn']:.0f} %, raw pixels {100*after['raw']:.0f} %, chance {100*after['chance']:.0f} %.")
-        if after['knn'] < after['raw'] - .02: say("By neighbours raw pixels are still better: this is too little training, or too few pictures, to rely on.")
-        if after['knn'] < before['knn'] - .02: say("Training has made the neighbours worse. More pictures, more epochs or milder views may help.", True)
+        def sure(a, b): return abs(a - b) > max(.02, 1.96*math.sqrt((a*(1 - a) + b*(1 - b))/after['judged']))       # is the difference more than so many held-out pictures make by chance?
+        a,b,raw = after['knn'], before['knn'], after['raw']
+        if a < raw and sure(a, raw): say("By neighbours raw pixels are still better: this is too little training, or too few pictures, to rely on.")
+        if not sure(a, b): say(f"Between the trained and the untrained network there is no difference that {after['judged']} held-out pictures could show.")
+        elif a < b: say("Training has made the neighbours worse. More pictures, more epochs or milder views may help.", True)
     return said
+
+def _check_writable(out):
+    "Refuse a folder that cannot be made or written to, before hours of training go into it"
+    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    try: tempfile.TemporaryFile(dir=there).close()
+    except OSError as e: raise type(e)(f"out: nothing can be written to {there} ({e.strerror})") from e
 
 def learn_folder(
     folder,                    # Pictures; subfolders are classes, used to judge alone
@@ -100,17 +111,17 @@ def learn_folder(
     if size is not None: _check_n(size, 'size')
     if minutes is not None and not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf): raise ValueError(f"minutes must be positive, got {minutes!r}")
     if epochs is not None and minutes is not None: raise ValueError("epochs or minutes: one of the two decides how long, got both")
-    if minutes is not None and resume: raise ValueError("resume: a run by minutes chose its own number of epochs; go on with the epochs that its settings.json names")
+    if minutes is not None and resume: raise ValueError("resume: a run by minutes chose its own number of epochs; what it reached is kept only when it is done; runs by epochs can be taken up")
     if (out/'encoder.safetensors').exists(): raise FileExistsError(f"out: {out} holds an encoder already; choose another folder")
-    if not resume and (out/'run.pt').exists(): raise FileExistsError(f"out: {out} holds a run that was stopped; resume=True goes on with it")
-    _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
+    if not resume and (out/'run.pt').exists(): raise FileExistsError(f"out: {out} holds a run that was stopped; resume=True (--resume) goes on with it")
+    _check_writable(out); _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
     world = World(dev); progress = progress and world.main; world.wait()                # all have looked before one of them writes
     if not world.first_here: world.wait()                                              # on each machine one process decodes, the others find the pixels decoded
     try: size = size or _usual_side(folder, channels, 128 if gpu else 64); images = _read(folder, size, channels, cache, progress, 2)
     finally:
         if world.first_here: world.wait()
     n = len(images); batch = (256 if gpu and n > 10_000 else 128)*world.size if gpu else 128
-    if progress: _say(f"{n} pictures of {size}×{size}" + (f", {images.n_classes} subfolders" if images.labels is not None else '') + (f", {len(images.skipped)} file{'s'*(len(images.skipped) > 1)} left out" if images.skipped else '') + (f", {images.duplicates} with the pixels of an earlier one" if images.duplicates else ''))
+    if progress: _say(f"{n} pictures of {size}×{size}" + (f", {images.n_classes} subfolders" if images.labels is not None else '') + (f", {images.duplicates} with the pixels of an earlier one" if images.duplicates else ''))
     few = n < 200
     if few and progress: _say(f"{n} pictures are few to learn from: expect little; some hundreds are a beginning, thousands are good")
     out.mkdir(parents=True, exist_ok=True); enc = build_encoder(kind, size, channels, seed, **(dict(sobel=True) if kind == 'alexnet' and method == 'deepcluster' and channels == 3 and size < 96 else {})).to(dev); new = untrained(enc, seed)
@@ -131,7 +142,7 @@ def learn_folder(
     new.load_state_dict(dict(mean=enc.mean, std=enc.std), strict=False)                # the untrained network sees what the trained one sees
     Table(model.history_).to_csv(out/'history.csv')
     page = _report(out, images, enc.eval(), new.eval(), model.history_, method, settings, few, seed); settings['seconds'] = round(time.perf_counter() - began, 1)
-    _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8'))
+    _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8', errors='backslashreplace'))
     for f in ('run.pt', 'run.pt.before'): (out/f).unlink(missing_ok=True)
     world.wait(); return page
 
@@ -141,17 +152,19 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
     from dl4ia_nbdev.plot import show_filters, show_grid, show_neighbours
     n = len(images); r = Report(f"What was learned from {settings['folder']}", f"{n} pictures, {settings['method']}, {settings['epochs']} epochs of {settings['encoder']} at {settings['size']}×{settings['size']}, no labels.")
     some = torch.linspace(0, n - 1, min(n, 2000)).long().unique(); part = images[some]; H = {'untrained': new.features(part, precision='auto'), 'trained': enc.features(part, precision='auto')}
-    measured = {k: dict(std=feature_std(h), rank=rankme(h)) for k,h in H.items()}; labelled = part.labels is not None and n >= 20 and len(part.labels.unique()) > 1; table = None
-    if labelled:
-        g = torch.Generator().manual_seed(seed); order = torch.randperm(len(part), generator=g); te,tr = order[:len(part)//5], order[len(part)//5:]
+    measured = {k: dict(std=feature_std(h), rank=rankme(h)) for k,h in H.items()}; table = None
+    own = torch.tensor(sorted({x.numpy().tobytes(): i for i,x in enumerate(part.images)}.values()))                # of pictures with the same pixels one: a judge must not have seen the answers
+    if part.labels is not None and len(own) >= 20 and len(part.labels[own].unique()) > 1:
+        order = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(seed))]; te,tr = order[:len(own)//5], order[len(own)//5:]
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             try: table = evaluate({'untrained': (H['untrained'][tr], H['untrained'][te]), 'trained': (H['trained'][tr], H['trained'][te])}, part[tr], part[te], measures=('knn', 'linear', 'clusters'), untrained=0, seed=seed)
             except ValueError: pass                                               # one class only among the training pictures
         if table is not None:
-            acc = {q['representation']: q['knn'] for q in table}; measured['untrained']['knn'] = acc['untrained']; measured['trained'] |= dict(knn=acc['trained'], raw=acc['raw pixels'], chance=acc['chance'])
+            acc = {q['representation']: q['knn'] for q in table}; measured['untrained']['knn'] = acc['untrained']; measured['trained'] |= dict(knn=acc['trained'], raw=acc['raw pixels'], chance=acc['chance'], judged=len(te))
     r.section('Is it working?')
     if few: r.text(f"{n} pictures are few: what follows may say more about the network before training than about learning.", 'warn')
+    if table is None and part.labels is not None: r.text(f"{len(own)} different pictures of {len(part.labels[own].unique())} subfolders are too few to judge by.")
     for s,warns in _verdict(measured['untrained'], measured['trained'], history): r.text(s, 'warn' if warns else '')
     keys = [k for k in ('loss', 'std_h', 'rank_h', 'knn', 'nmi_previous', 'changed') if sum(k in h for h in history) > 1]
     plt.close(plt.figure())                                                       # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
@@ -169,8 +182,8 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
             r.figure(fig, 'Five pictures and their nearest, before training and after.' + ('' if part.labels is None else ' Green: the same subfolder.'), 'Two grids of small pictures')
         if n >= 20 and images.shape[1] in (1, 3):
             k = max(2, min(8, len(part)//10)); u, d = _groups(H['trained'], k, seed); r.section('Groups'); rows = []
-            for c in u.unique().tolist(): i = (u == c).nonzero().flatten(); i = i[d[i].argsort()]; rows.append(part.images[i[torch.arange(12) % len(i)]])
-            fig,ax = plt.subplots(figsize=(9, .75*len(rows)), layout='constrained'); show_grid(torch.cat(rows), ncol=12, ax=ax); r.figure(fig, f'{len(rows)} groups of K-means, largest first, the twelve pictures nearest to each centre.', 'A row of pictures for each group')
+            for c in u.unique().tolist(): i = (u == c).nonzero().flatten(); i = i[d[i].argsort()][:12]; x = part.images[i]; rows.append(torch.cat([x, x.new_full((12 - len(i), *x.shape[1:]), 255)]))
+            fig,ax = plt.subplots(figsize=(9, .75*len(rows)), layout='constrained'); show_grid(torch.cat(rows), ncol=12, ax=ax); r.figure(fig, f'{len(rows)} groups of K-means, largest first, up to twelve pictures nearest to each centre.', 'A row of pictures for each group')
         w = next((m.weight for m in enc.modules() if isinstance(m, nn.Conv2d)), None)
         if w is not None and w.shape[1] <= 3:
             fig,axs = plt.subplots(1, 2, figsize=(10, 2.4), layout='constrained')
@@ -198,7 +211,8 @@ def _write_table(rows, path):
     else:
         try: import pyarrow as pa, pyarrow.parquet as pq
         except ImportError as e: raise ImportError(f"out: Parquet needs the package pyarrow ({e}); pip install 'dl4ia_nbdev[parquet]', or choose .csv") from e
-        _atomic(path, lambda tmp: pq.write_table(pa.Table.from_pylist(rows), tmp))
+        text = lambda v: v.encode(errors='backslashreplace').decode() if isinstance(v, str) else v                                # (Parquet's text is UTF-8)
+        _atomic(path, lambda tmp: pq.write_table(pa.Table.from_pylist([{k: text(v) for k,v in r.items()} for r in rows]), tmp))
     return path
 
 def embed_folder(
@@ -264,8 +278,10 @@ def neighbours_folder(
     _check_n(k, 'k'); enc = _encoder(encoder, device); images, h = embed_folder(folder, enc, None, device, cache, progress); rows = []
     for q in ([query] if isinstance(query, (str, Path)) else list(query)):
         p = Path(folder).expanduser()/q; p = p if p.exists() else Path(q).expanduser()          # a name within the folder comes first
-        x = enc.features(open_image(p, enc.size, enc.channels)[None], precision='auto'); s,i = nearest(h, x, min(k + 1, len(h))); same = p.resolve()
-        found = [(images.files[j], v) for v,j in zip(s[0].tolist(), i[0].tolist()) if (Path(folder).expanduser()/images.files[j]).resolve() != same][:k]
+        x = enc.features(open_image(p, enc.size, enc.channels)[None], precision='auto'); same, m = p.resolve(), 0; found: list[tuple[str, float]] = []
+        while len(found) < k and m < len(h):                                       # itself is left out, and links to it
+            m = min(len(h), m + k - len(found) + 1); s,i = nearest(h, x, m)
+            found = [(images.files[j], v) for v,j in zip(s[0].tolist(), i[0].tolist()) if (Path(folder).expanduser()/images.files[j]).resolve() != same][:k]
         rows += [dict(query=str(q), rank=j, file=f, similarity=v) for j,(f,v) in enumerate(found, 1)]
     if not rows: raise ValueError(f"folder: there is no picture in {folder} but the query")
     return Table(rows, 'neighbours')
@@ -312,7 +328,7 @@ def evaluate_folder(
 ):                         # `Evaluation`
     "The table of `evaluate` for a folder, normalised as the encoder's training pictures were; raises `ValueError` for a folder without subfolders, and for other classes in `test`"
     enc = _encoder(encoder, device); tr = _read(folder, enc.size, enc.channels, cache, progress, 4)
-    if tr.labels is None: raise ValueError(f"folder: {folder} has no subfolders to be judged by")
+    if tr.labels is None: raise ValueError(f"folder: {folder} gives no classes to judge by: pictures must lie in two subfolders or more, and none beside these")
     if test is None: te,tr = tr.split(.2, seed)
     else:
         te = _read(test, enc.size, enc.channels, cache, progress)
@@ -324,7 +340,7 @@ def evaluate_folder(
 def _learn(a):
     page = learn_folder(a.folder, a.out, a.method, a.encoder, a.size, a.channels, a.epochs, a.minutes, a.seed, a.device, a.resume, not a.no_cache, not a.quiet)
     if World().main: print(page)
-def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet); _listed(images, a); print(f"{a.out}: {len(h)} × {h.shape[1]}")
+def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet); print(f"{a.out}: {len(h)} × {h.shape[1]}")
 def _cluster(a):
     t = cluster_folder(a.folder, a.encoder, a.clusters, a.out, a.sheet, a.seed, a.device, not a.no_cache, not a.quiet)
     if a.out is None: sys.stdout.write(t.to_csv())
@@ -335,8 +351,6 @@ def _look(a): print(look_folder(a.folder, a.encoder, a.out, a.filters, device=a.
 def _evaluate(a):
     e = evaluate_folder(a.folder, a.encoder, a.test, seed=a.seed, device=a.device, cache=not a.no_cache, progress=not a.quiet); print(e)
     if a.csv: e.to_csv(a.csv)
-def _listed(images, a):
-    if images.skipped and not a.quiet: _say(f"{len(images.skipped)} files left out:\n" + '\n'.join(f'  {f}: {why}' for f,why in images.skipped[:20]))
 
 def _parser(only=None):
     p = argparse.ArgumentParser(prog=f'dl4ia_{only}' if only else 'python -m dl4ia_nbdev.apply', formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -369,11 +383,11 @@ def main(
     import matplotlib
     matplotlib.use('Agg'); p = _parser(only); a = p.parse_args(argv); rank, many = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1)) > 1; who = f'{p.prog}: ' + (f'process {rank}: ' if many else '')
     if many and a.run is not _learn: _say(f'{who}only learn runs in several processes'); return 2
-    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn and a.minutes is None else 'start again'
+    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn and a.minutes is None else 'a run by --minutes is kept only when it is done: start again' if a.run is _learn else 'start again'
     def ended(*_): _say(f'{who}told to stop: another process ended, or somebody wants it so; {again}'); os._exit(143)
     before = signal.signal(signal.SIGTERM, ended) if many else None
     try: a.run(a); World().leave(); return 0
-    except KeyboardInterrupt: _say('stopped'); return 130
+    except KeyboardInterrupt: _say(f'stopped; {again}'); return 130
     except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as e: _say(f'{who}{e}'); return 2
     except RuntimeError as e:
         if isinstance(e, torch.OutOfMemoryError): _say(f'{who}out of memory: a smaller --size or --encoder needs less ({str(e).splitlines()[0][:150]})'); return 2

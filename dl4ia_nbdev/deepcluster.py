@@ -21,7 +21,7 @@ from .evaluate import _channels_last, _check_encoder, _check_stem, _check_traina
 from .kmeans import KMeans, update
 from .nearest import _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -401,7 +401,7 @@ class DeepCluster:
                 if stop: break
         return self
 
-    def _fingerprint(self, images): return _fingerprint(self.settings() | dict(augment=_said(self.augment)), images)
+    def _fingerprint(self, images): return _fingerprint(self.settings() | dict(augment=_told(self.augment)), images)
 
     def _save(self, path, images, opts):
         km = self.kmeans_

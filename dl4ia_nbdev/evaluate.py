@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .data import ImageSet, _atomic
 from .kmeans import KMeans
 from .report import Table
-from .train import Progress, _device, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
+from .train import Progress, _device, _known, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
@@ -100,27 +100,11 @@ def _side(pool, h):
     "Side of the map that a layer's maps are averaged to"
     return min(h.shape[2], math.isqrt(9600//h.shape[1]) or 1) if pool == 'paper' else pool
 
-def _known(v, seen=()):
-    "What an attribute says of a network: numbers, words and tensors by value, functions by their code"
-    if id(v) in seen: return '…'                                                             # a function that calls itself
-    seen = (*seen, id(v)); inner = partial(_known, seen=seen)
-    def held(cell):
-        try: return cell.cell_contents
-        except ValueError: return None                                                       # empty
-    if isinstance(v, Tensor): return str(v.dtype), tuple(v.shape), hashlib.blake2b(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, digest_size=16).hexdigest()
-    if isinstance(v, (list, tuple)): return [inner(o) for o in v]
-    if isinstance(v, (set, frozenset)): return sorted(map(repr, v))
-    if isinstance(v, dict): return [(repr(k), inner(o)) for k,o in v.items()]
-    if isinstance(v, partial): return inner([v.func, v.args, v.keywords])
-    if hasattr(v, 'co_code'): return [v.co_code, v.co_names, inner(v.co_consts)]
-    code = getattr(v, '__code__', None); inside = [] if code is None else [inner(code), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()]]
-    return re.sub(r' at 0x[0-9a-fA-F]+', '', repr((getattr(v, '__module__', ''), getattr(v, '__qualname__', None) or repr(v), inside)))
-
 def _feature_file(folder, encoder, images, layer, pool, precision):
     "A name that stands for network, weights, images and settings"
     d = hashlib.blake2b(digest_size=16)
     for name,m in encoder.named_modules():
-        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted(((k, _known(list(v.values()) if k.endswith('_hooks') else v)) for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')), key=lambda o: o[0]))).encode())
+        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted(((k, _known(list(v.values()) if k.endswith('_hooks') else v)) for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')), key=lambda o: o[0]), _known(type(m).forward))).encode())
         try: d.update(inspect.getsource(type(m)).encode())                                   # a changed forward is another network
         except (OSError, TypeError): pass
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -167,6 +151,7 @@ def embed(
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
                     if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, _side(pool, h))
+                    if h.ndim < 2 or len(h) != len(x): raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} must put out one row of features an image, got {tuple(h.shape)} for {len(x)} images")
                     h = h.flatten(1)
                     if l not in out: out[l] = torch.empty(len(images), h.shape[1])
                     out[l][at:at + len(h)] = h
@@ -193,17 +178,23 @@ def _numbers(x, name):
     return x
 
 def _single(x, name):
-    "The same as float32; `ValueError` for float64 numbers that float32 does not hold"
+    "The same as float32; `ValueError` for float64 numbers that float32 does not hold, or not apart from each other"
     x = _numbers(x, name)
-    return x if x.dtype == torch.float32 else _numbers(x.float(), name)
+    if x.dtype == torch.float32: return x
+    y = _numbers(x.float(), name)
+    if x.dtype == torch.float64:
+        lost, varies = (x - y).norm(), (x - x.mean(0)).norm()
+        if lost > .05*varies and varies > 1e-12*x.norm(): raise ValueError(f"{name} must hold numbers that float32 tells apart, got rows so far from 0 that {100*float(lost/varies):.2g} % of how they vary would be lost: subtract the mean of the training features from all features first")
+    return y
 
 def _features(x, y, names, n_like=None):
     x,y = _single(x, names[0]), torch.as_tensor(y).detach()
     if y.ndim != 1 or len(y) != len(x): raise ValueError(f"{names[1]} must have one label a row of {names[0]} ({len(x)}), got shape {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex(): raise TypeError(f"{names[1]} must be integers, got {y.dtype}")
+    y = y.long()
     if int(y.min()) < 0: raise ValueError(f"{names[1]} must be 0 or more, got {int(y.min())}")
     if n_like is not None and x.shape[1] != n_like: raise ValueError(f"{names[0]} must have {n_like} columns like the training features, got {x.shape[1]}")
-    return x, y.long().to(x.device)
+    return x, y.to(x.device)
 
 def _four(train_x, train_y, test_x, test_y):
     a,ya = _features(train_x, train_y, ('train_x', 'train_y')); b,yb = _features(test_x, test_y, ('test_x', 'test_y'), a.shape[1])
@@ -252,7 +243,8 @@ def _vote(s, i, ya, temperature=None):
     "The class that wins among neighbours i (m, k) of similarity s"
     s = s.double()
     w = torch.exp((s - s[:, :1])/temperature) if temperature else 1 + 1e-6*s      # 1e-6·s only decides ties
-    return torch.zeros(len(s), int(ya.max()) + 1, dtype=torch.float64, device=s.device).scatter_add_(1, ya[i], w).argmax(1)
+    classes,ya = ya.unique(return_inverse=True)                                    # (few, whatever numbers they have)
+    return classes[torch.zeros(len(s), len(classes), dtype=torch.float64, device=s.device).scatter_add_(1, ya[i], w).argmax(1)]
 
 def knn_predict(
     train_x:Tensor|np.ndarray,   # (n, d) features
@@ -291,8 +283,9 @@ def _own_knn(H, labels, k=10, most=1000):
 
 def _spread(x, centred):
     "Standard deviation of each column; infinite, so that the column becomes 0, where it is constant but for rounding: what a test row has there means nothing"
-    lo,hi = x.aminmax(dim=0)
-    return torch.where(hi - lo > 2.4e-7*torch.maximum(hi, -lo), (centred.norm(dim=0)/len(x)**.5).clamp_min_(1e-18), math.inf)
+    lo,hi = x.aminmax(dim=0); s = centred.norm(dim=0)/len(x)**.5; odd = (s < 1e-15) | (s > 1e15)
+    if bool(odd.any()): top = centred.abs().amax(0).clamp_min(torch.finfo(s.dtype).tiny); s = torch.where(odd, (centred/top).norm(dim=0)*(top/len(x)**.5), s)       # squares may have left the range of floats
+    return torch.where((hi - lo > 2.4e-7*torch.maximum(hi, -lo)) & (s > 0), s, math.inf)
 
 def _standardize(a, b):
     m = a.mean(0); c = a - m; s = _spread(a, c)

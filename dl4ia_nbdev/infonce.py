@@ -6,7 +6,7 @@
 __all__ = ['TablePair', 'GaussianPair', 'info_nce', 'mi_lower_bound', 'NetCritic', 'train_critic']
 
 # %% ../nbs/06_infonce.ipynb #daf193a6
-import math
+import math, numbers
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ def info_nce(
     with torch.autocast(S.device.type, enabled=False):
         if z2 is not None:
             if z2.ndim != 2 or z2.shape[1] != S.shape[1]: raise ValueError(f"z2 must be (N, {S.shape[1]}) as the first embeddings are, got {tuple(z2.shape)}")
-            if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature!r}")
+            if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not temperature > 0: raise ValueError(f"temperature must be a positive number, got {temperature!r}")
             S = _normal(S) @ _normal(z2.to(S.dtype)).T/temperature
         n,N = S.shape
         if positive is None:
@@ -98,7 +98,7 @@ def info_nce(
             positive = torch.as_tensor(positive, device=S.device)
             if positive.dtype == torch.bool or positive.is_floating_point(): raise TypeError(f"positive must be whole numbers, got {positive.dtype}")
             positive = positive.long()
-            if positive.shape != (n,) or (n and (int(positive.min()) < 0 or int(positive.max()) >= N)): raise ValueError(f"positive must hold one place in 0…{N - 1} for each of {n} rows, got shape {tuple(positive.shape)}")
+            if positive.shape != (n,) or (n and (int(positive.min()) < 0 or int(positive.max()) >= N)): raise ValueError(f"positive must hold one place in 0…{N - 1} for each of {n} rows, got shape {tuple(positive.shape)}{f', from {int(positive.min())} to {int(positive.max())}' if positive.numel() else ''}")
         top = S.detach().amax(1)                                             # NaN where one is in the row
         if not bool((top.abs() < math.inf).all()):
             if not bool((top < math.inf).all()): raise ValueError("scores must not be NaN or +inf")

@@ -72,7 +72,7 @@ class Table:
     )->str:                      # A line of column names, then a line a row; nothing where there is no value
         "The numbers as CSV (RFC 4180), all digits, UTF-8; raises `IsADirectoryError` where `path` is a folder"
         out = io.StringIO(); w = csv.writer(out); w.writerow(self.columns); w.writerows([r.get(c) for c in self.columns] for r in self.rows); s = out.getvalue()
-        if path is not None: _atomic(path, lambda tmp: Path(tmp).write_bytes(s.encode()))
+        if path is not None: _atomic(path, lambda tmp: Path(tmp).write_bytes(s.encode(errors='surrogateescape')))         # (names of files that are no UTF-8 stay what they are)
         return s
     def _repr_mimebundle_(self, include=None, exclude=None):
         data = dict(name=self.name, rows=self.rows, tol=self.tol)
@@ -175,4 +175,4 @@ class Report:
         path:str|Path, # The file, .html
     )->Path:
         "Write the page, atomically; raises `IsADirectoryError` where `path` is a folder"
-        return _atomic(path, lambda tmp: Path(tmp).write_text(self.html(), encoding='utf-8'))
+        return _atomic(path, lambda tmp: Path(tmp).write_text(self.html(), encoding='utf-8', errors='backslashreplace'))

@@ -6,7 +6,7 @@
 __all__ = ['nt_xent', 'projection_head', 'attraction', 'LARS', 'SimCLR']
 
 # %% ../nbs/05_simclr.ipynb #b689bdc0
-import math, time, warnings
+import math, numbers, time, warnings
 from types import SimpleNamespace
 from typing import Any
 import torch
@@ -16,7 +16,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
 from .nearest import _product, _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, _told, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -127,7 +127,7 @@ def nt_xent(
     world,rows = _others(z1) if gather else (None, None)
     if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not .005 <= temperature < math.inf: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
+    if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not .005 <= temperature < math.inf: raise ValueError(f"temperature must be a number of at least 0.005, got {temperature!r}")
     tile = (512 if len(z1) <= 2048 else 2048) if tile is None else _whole(tile, 'tile')
     loss = _NTXent.apply(z1, z2, float(temperature), tile, world, rows)
     if not torch.isfinite(loss):
@@ -335,7 +335,7 @@ class SimCLR:
             d = embed(self.encoder, images[:2]).shape[1]
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            mine = _fingerprint(self.settings() | dict(views=_said(views), loss=_said(self.loss), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
+            mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
                 got = _resume(path, both, opt, mine); self.history_ = got['history']
                 if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)

@@ -7,7 +7,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
            'hold_memory', 'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import ctypes, functools, hashlib, math, os, pickle, platform, random, re, shutil, sys, time, warnings
+import ctypes, functools, hashlib, inspect, math, os, pickle, platform, random, re, shutil, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -41,8 +41,9 @@ def fork_seed(
 def pick_device(
     device=None, # None: CUDA if there is one, then Apple's MPS, then the CPU; else what is asked for
 )->torch.device:
-    "The device to run on; raises `ValueError` for CUDA or MPS where there is none"
-    d = torch.device(('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu') if device is None else device)
+    "The device to run on; raises `ValueError` for CUDA or MPS where there is none, and for what is no device"
+    try: d = torch.device(('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu') if device is None else device)
+    except RuntimeError as e: raise ValueError(f"device must be 'cpu', 'cuda' (or 'cuda:1' …) or 'mps', got {str(device)!r}") from e
     if d.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no CUDA device; use 'cpu'")
     if d.type == 'mps' and not torch.backends.mps.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no MPS device; use 'cpu'")
     if d.type == 'cuda' and d.index is not None and int(os.environ.get('LOCAL_WORLD_SIZE', 1)) > 1 and d.index != int(os.environ.get('LOCAL_RANK', 0)): raise ValueError(f"device={str(device)!r}: several processes of this machine need a GPU each; use 'cuda'")
@@ -363,6 +364,7 @@ def load_run(
 def _checkpoint(path, resume):
     "The file of a run, or None; `FileExistsError` where it exists and nobody said that it shall be taken up"
     path = None if path is None else Path(path).expanduser()
+    if path is None and resume: raise ValueError("resume=True goes on with the run in checkpoint, got no checkpoint")
     if path is not None and path.exists() and not resume: raise FileExistsError(f"checkpoint: {path} exists; resume=True goes on from it")
     return path
 
@@ -408,6 +410,39 @@ def _said(o):
     "What something says of itself, without its place in memory"
     return re.sub(r' at 0x[0-9a-fA-F]+', '', repr(o))
 
+def _known(v, values=True, seen=None):
+    """What a thing is, as something to make a digest of: plain values as they are, functions by their code and what they hold on to, methods with their object.
+    With `values` tensors, arrays, modules and other objects by their content; else by their kind alone, as lists and dicts are, since these may change along a run"""
+    seen = {} if seen is None else seen                                        # (keeps what it has seen alive: a place in memory is not used twice)
+    if isinstance(v, (Tensor, np.ndarray)):
+        if not values: return str(v.dtype), tuple(v.shape)
+        if isinstance(v, np.ndarray) and v.dtype.hasobject: return _known(v.tolist(), values, seen)
+        b = v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if isinstance(v, Tensor) else np.ascontiguousarray(v).reshape(-1).view(np.uint8)
+        return str(v.dtype), tuple(v.shape), hashlib.blake2b(b.data, digest_size=16).hexdigest()
+    if isinstance(v, (set, frozenset)): return sorted(map(repr, v))
+    if isinstance(v, (str, bytes, int, float, complex, type, type(os), type(None))): return _said(v)
+    if id(v) in seen: return f'… {seen[id(v)][0]}'                             # a function that calls itself, an object met before
+    seen[id(v)] = len(seen), v; inner = functools.partial(_known, values=values, seen=seen); kind = f'{type(v).__module__}.{type(v).__qualname__}'
+    if isinstance(v, tuple) or isinstance(v, list) and values: return [inner(o) for o in v]
+    if isinstance(v, dict) and values: return [(repr(k), inner(o)) for k,o in v.items()]
+    if isinstance(v, functools.partial): return [inner(v.func), [inner(o) for o in v.args], [(k, inner(o)) for k,o in v.keywords.items()]]
+    if inspect.ismethod(v): return [inner(v.__func__), inner(v.__self__)]
+    if inspect.iscode(v): return [v.co_code, v.co_names, inner(v.co_consts)]
+    if inspect.isfunction(v):
+        def held(cell):
+            try: return cell.cell_contents
+            except ValueError: return None                                     # empty
+        used = [(k, inner(o)) for k in v.__code__.co_names if isinstance(o := v.__globals__.get(k), (Tensor, np.ndarray, nn.Module))]
+        return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used]
+    if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None]
+    if hasattr(v, '__dict__') and (values or kind.startswith(__name__.split('.')[0] + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()]]
+    return kind, _said(v) if not isinstance(v, (list, dict)) else ''
+
+def _told(o):
+    "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
+    return f"{_said(o)} ({hashlib.blake2b(repr(_known(o, values=False)).encode(), digest_size=6).hexdigest()})"
+
 def _fingerprint(settings, images):
-    "What two runs must share to be one: settings, number of images, and a digest of some of them, in their order, and of their normalisation"
-    return dict(settings=settings, n=len(images), sample=_stamp([images.images[:: max(1, len(images)//64)], images.mean, images.std]))
+    "What two runs must share to be one: settings, number of images, and a digest of some of them, of some pixels of all, in their order, and of their normalisation"
+    x = images.images; some = x.flatten(1)[:, :: max(1, x[0].numel()//16)]
+    return dict(settings=settings, n=len(images), sample=_stamp([x[:: max(1, len(x)//64)], some, images.mean, images.std]))

@@ -8,7 +8,7 @@ __all__ = ['Operator', 'RandomResizedCrop', 'RandomCrop', 'RandomHorizontalFlip'
            'simclr_cifar', 'exercise_sheet']
 
 # %% ../nbs/04a_views.ipynb #0dcd4fdb
-import math, re
+import math, numbers, re
 from collections.abc import Callable
 import torch
 import torch.nn.functional as F
@@ -29,19 +29,19 @@ def _generator(seed):
 
 def _range(v, name, middle=1., low=0., high=math.inf):
     "A strength v as torchvision reads it, middle ± v cut at `low`, or a pair (from, to)"
-    try: a,b = (max(low, middle - float(v)), middle + float(v)) if isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 else (float(o) for o in v)
+    try: a,b = (max(low, middle - float(v)), middle + float(v)) if isinstance(v, numbers.Real) and not isinstance(v, bool) and v >= 0 else (float(o) for o in v)
     except (TypeError, ValueError): raise ValueError(f"{name} must be a number of at least 0 or a pair (from, to), got {v!r}") from None
     if not low <= a <= b <= high or math.isinf(b): raise ValueError(f"{name} must rise and lie between {low:g} and {high:g}, got {(a, b)}")
     return a,b
 
 def _probability(p):
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1: raise ValueError(f"p must be a probability, got {p!r}")
+    if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 0 <= p <= 1: raise ValueError(f"p must be a probability, got {p!r}")
     return float(p)
 
 def _size(size, name='size'):
-    s = (size, size) if isinstance(size, int) and not isinstance(size, bool) else tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(s) != 2 or any(not isinstance(o, int) or o < 1 for o in s): raise ValueError(f"{name} must be a whole number of pixels or a pair (height, width), got {size!r}")
-    return s
+    s = (size, size) if isinstance(size, numbers.Integral) and not isinstance(size, bool) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(s) != 2 or any(not isinstance(o, numbers.Integral) or o < 1 for o in s): raise ValueError(f"{name} must be a whole number of pixels or a pair (height, width), got {size!r}")
+    return tuple(map(int, s))
 
 def _uniform(n, lo, hi, g): return lo + (hi - lo)*torch.rand(n, generator=g)
 
@@ -58,6 +58,11 @@ class Operator:
     )->dict[str, Tensor]: # name -> tensor with one row an image, on the CPU
         "Random parameters of `n` images: whether the operator is `applied`, with probability `p`"
         return dict(applied=torch.rand(n, generator=generator) < self.p) if self.p < 1 else dict(applied=torch.ones(n, dtype=torch.bool))
+    def size_after(self,
+        shape:tuple, # (H, W) of what the operator gets
+    )->tuple:        # (H', W')
+        "Height and width of what comes out: as they came, unless a subclass says otherwise"
+        return shape
     def _for(self, params, channels): return params                        # what of it counts for images of so many channels
     def apply(self,
         x:Tensor,                 # (n, C, H, W) floats in [0, 1]; may be changed in place
@@ -116,6 +121,9 @@ class RandomResizedCrop(Operator):
         y,x = ((torch.rand(n, generator=generator).double()*(full - part + 1)).long() for full,part in ((H, h), (W, w)))
         middle = ~fits.any(1); y[middle], x[middle] = (H - h[middle])//2, (W - w[middle])//2
         return dict(box=torch.stack([y, x, h, w], 1))
+    def size_after(self, shape):
+        "The one size of all views"
+        return self.size
     @classmethod
     def describe(cls, params, i):
         "Size and place of the part"
@@ -324,7 +332,8 @@ class Normalize(Operator):
         if isinstance(mean, ImageSet): mean,std = mean.mean, mean.std
         if std is None: raise ValueError("std must be given with mean (or give an ImageSet)")
         self.mean, self.std = (tuple(torch.as_tensor(o, dtype=torch.float64).flatten().tolist()) for o in (mean, std))
-        if len(self.mean) != len(self.std) or not all(s > 0 for s in self.std): raise ValueError(f"std must have one positive number a channel, as many as mean, got {self.std}")
+        if not all(map(math.isfinite, self.mean)): raise ValueError(f"mean must be finite, got {self.mean}")
+        if len(self.mean) != len(self.std) or not all(0 < s < math.inf for s in self.std): raise ValueError(f"std must have one positive number a channel, as many as mean, got {self.std}")
     def draw(self, n, shape, generator=None):
         "Nothing is random here"
         return {}
@@ -418,7 +427,7 @@ class Augment:
         "Parameters of `n` views; raises `ValueError` for a crop larger than the images"
         out = {}
         for k,o in self._named():
-            out[k] = o.draw(n, shape, generator); shape = getattr(o, 'size', shape)
+            out[k] = o.draw(n, shape, generator); shape = o.size_after(shape)
         return out
     def _draw(self, x, n, generator):
         "Parameters for `n` views of `x`, without what means nothing for its channels"
@@ -462,7 +471,7 @@ class Augment:
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
-            for k,o in ops: y = o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)
+            for k,o in ops: y = o.apply(y, mine[k]) if isinstance(o, Operator) else o(y).contiguous()           # (a function may return what it expanded, and what follows works in place)
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
             out.index_copy_(0, at.to(y.device), y)
