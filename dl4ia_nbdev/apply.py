@@ -111,7 +111,8 @@ def learn_folder(
     if size is not None: _check_n(size, 'size')
     if minutes is not None and not (isinstance(minutes, (int, float)) and 0 < minutes < math.inf): raise ValueError(f"minutes must be positive, got {minutes!r}")
     if epochs is not None and minutes is not None: raise ValueError("epochs or minutes: one of the two decides how long, got both")
-    if minutes is not None and resume: raise ValueError("resume: a run by minutes chose its own number of epochs; what it reached is kept only when it is done; runs by epochs can be taken up")
+    plan = out/'run.json'; taken = json.loads(plan.read_text(encoding='utf-8')) if resume and minutes is not None and plan.exists() else None      # of a run by minutes: its epochs, the seconds of one, and those that have gone by
+    if resume and minutes is not None and taken is None and (out/'run.pt').exists(): raise ValueError(f"resume: the run in {out} was not one by minutes; give epochs")
     if (out/'encoder.safetensors').exists(): raise FileExistsError(f"out: {out} holds an encoder already; choose another folder")
     if not resume and (out/'run.pt').exists(): raise FileExistsError(f"out: {out} holds a run that was stopped; resume=True (--resume) goes on with it")
     _check_writable(out); _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
@@ -121,21 +122,25 @@ def learn_folder(
     finally:
         if world.first_here: world.wait()
     n = len(images); batch = (256 if gpu and n > 10_000 else 128)*world.size if gpu else 128
+    if progress and resume and not (out/'run.pt').exists(): _say(f"there is no run in {out} to go on with: this one starts anew")
     if progress: _say(f"{n} pictures of {size}×{size}" + (f", {images.n_classes} subfolders" if images.labels is not None else '') + (f", {images.duplicates} with the pixels of an earlier one" if images.duplicates else ''))
     few = n < 200
     if few and progress: _say(f"{n} pictures are few to learn from: expect little; some hundreds are a beginning, thousands are good")
     out.mkdir(parents=True, exist_ok=True); enc = build_encoder(kind, size, channels, seed, **(dict(sobel=True) if kind == 'alexnet' and method == 'deepcluster' and channels == 3 and size < 96 else {})).to(dev); new = untrained(enc, seed)
     left = lambda: (minutes or 0.)*60*.97 - (time.perf_counter() - began)
     if minutes is not None:
-        one = _epoch_seconds(method, enc.net, images, seed, batch); after = 4 + .2*one; epochs = world.tell(max(1, int((left() - after)/(one*1.08))))
+        if taken: began -= taken['seconds']
+        one = taken['epoch'] if taken else _epoch_seconds(method, enc.net, images, seed, batch); after = 4 + .2*one; epochs = world.tell(taken['epochs'] if taken else max(1, int((left() - after)/(one*1.08))))
         if progress: _say(f"an epoch takes about {one:.1f} s: {epochs} epochs fit into {minutes:g} minutes")
     epochs = epochs or int(min(200, max(5, round(2500*batch/n)))); model = _trainer(method, enc.net, n, epochs, seed, progress, batch); times: list[float] = []
+    def note():
+        if minutes is not None and world.main: _atomic(plan, lambda tmp: Path(tmp).write_text(json.dumps(dict(epochs=epochs, epoch=one, seconds=time.perf_counter() - began)), encoding='utf-8'))
     def watch(m, rec, hist):
-        times.append(time.perf_counter())
+        times.append(time.perf_counter()); note()
         if minutes is not None and world.tell(len(times) > 1 and (times[-1] - times[0])/(len(times) - 1) > left() - after): raise StopTraining
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*(few for n_clusters|is few for|Number of distinct).*')
-        model.fit(images, callbacks=[watch], checkpoint=None if minutes is not None else out/'run.pt', resume=resume)
+        note(); model.fit(images, callbacks=[watch], checkpoint=out/'run.pt', resume=resume)
     if not world.main: world.wait(); return out/'report.html'                          # the first process writes
     settings = dict(folder=folder.name, pictures=n, left_out=len(images.skipped), duplicates=images.duplicates, method=method, encoder=kind, size=size, channels=channels, epochs=len(model.history_), seed=seed, device=str(dev), processes=world.size, minutes=minutes) | {f'{method}.{k}': v for k,v in model.settings().items()} | environment()
     save_encoder(enc, out/'encoder.safetensors', images, **{k: settings[k] for k in ('folder', 'pictures', 'method', 'epochs', 'seed')})
@@ -143,7 +148,7 @@ def learn_folder(
     Table(model.history_).to_csv(out/'history.csv')
     page = _report(out, images, enc.eval(), new.eval(), model.history_, method, settings, few, seed); settings['seconds'] = round(time.perf_counter() - began, 1)
     _atomic(out/'settings.json', lambda tmp: Path(tmp).write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + '\n', encoding='utf-8', errors='backslashreplace'))
-    for f in ('run.pt', 'run.pt.before'): (out/f).unlink(missing_ok=True)
+    for f in ('run.pt', 'run.pt.before', 'run.json'): (out/f).unlink(missing_ok=True)
     world.wait(); return page
 
 def _report(out, images, enc, new, history, method, settings, few, seed):
@@ -383,7 +388,7 @@ def main(
     import matplotlib
     matplotlib.use('Agg'); p = _parser(only); a = p.parse_args(argv); rank, many = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1)) > 1; who = f'{p.prog}: ' + (f'process {rank}: ' if many else '')
     if many and a.run is not _learn: _say(f'{who}only learn runs in several processes'); return 2
-    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn and a.minutes is None else 'a run by --minutes is kept only when it is done: start again' if a.run is _learn else 'start again'
+    again = f'what was reached is in {a.out}; the same command with --resume goes on from there' if a.run is _learn else 'start again'
     def ended(*_): _say(f'{who}told to stop: another process ended, or somebody wants it so; {again}'); os._exit(143)
     before = signal.signal(signal.SIGTERM, ended) if many else None
     try: a.run(a); World().leave(); return 0

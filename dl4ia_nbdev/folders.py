@@ -115,6 +115,7 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
     skipped = sorted(skipped + list(reasons.items()))
     if not n: raise ValueError(f"path: none of the {len(files)} files below {path} can be read as an image; the first: {files[0][0]} ({reasons[files[0][0]]})")
     if skipped: warnings.warn(f"{len(skipped)} of {len(files) + len(skipped) - len(reasons)} files could not be read and were left out; see .skipped", stacklevel=3)
+    if 0 < (top := int(pixels[: n: max(1, n//64)].max())) < 32: warnings.warn(f"no pixel of the pictures in {path} is brighter than {top} of 255: where 10 or 12 bits were stored as 16, multiply by 64 or 16 first (65535 is white)", stacklevel=3)
     kept = [i for i,r in enumerate(rows) if r >= 0]
     at = {c: i for i,c in enumerate(classes or ())}
     res = cls(pixels, None if classes is None else np.array([at[tops[i]] for i in kept], np.int64), classes, **(dict(name=path.name, source=str(path)) | kw))

@@ -1,5 +1,5 @@
 "Runs that are killed, files that are damaged: what a folder's training survives"
-import os, random, re, subprocess, sys, time
+import json, os, random, re, subprocess, sys, time
 
 import pytest
 import torch
@@ -111,6 +111,30 @@ def test_learning_goes_on_where_it_was_stopped(tmp_path):
     assert went and went[0] >= 2 and went[-1] == 3, went                             # not from the beginning
     a, b = (load_encoder(tmp_path/o/'encoder.safetensors').state_dict() for o in 'ab')
     assert all(torch.equal(a[k], b[k]) for k in a) and sorted(f.name for f in (tmp_path/'b').iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
+
+
+def test_minutes_go_on_where_they_were_stopped(tmp_path):
+    "A run by minutes keeps its plan beside what it has reached, and uses the time that is left"
+    x, d, out = photo_patches(32, 60), tmp_path/'pictures', tmp_path/'out'; d.mkdir()
+    for i in range(60): Image.fromarray(x.images[i].permute(1, 2, 0).numpy()).save(d/f'{i}.png')
+    how = dict(minutes=.15, cache=None, progress=False, encoder='convnet', device='cpu'); real, went, stop_at = apply._trainer, [], 4
+    def watched(*a):
+        m = real(*a); fit_ = m.fit
+        def seen(m, rec, hist):
+            went.append(rec['epoch'])
+            if len(went) == stop_at: raise KeyboardInterrupt
+        m.fit = lambda images, callbacks=(), **kw: fit_(images, callbacks=[*callbacks, seen] if len(images) == 60 and 'checkpoint' in kw else callbacks, **kw)
+        return m
+    apply._trainer = watched
+    try:
+        with pytest.raises(KeyboardInterrupt): learn_folder(d, out, **how)
+        plan = json.loads((out/'run.json').read_text()); assert (out/'run.pt').exists() and 0 < plan['seconds'] < 30, plan
+        with pytest.raises(FileExistsError, match='--resume'): learn_folder(d, out, **how)
+        stop_at = -1; learn_folder(d, out, **how, resume=True)
+    finally: apply._trainer = real
+    epochs = json.loads((out/'settings.json').read_text())['epochs']
+    assert went[3] == 3 and went[4] in (3, 4) and epochs <= plan['epochs'] and went[-1] == epochs - 1, (went, plan, epochs)
+    assert sorted(f.name for f in out.iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
 
 
 def test_nothing_asks_the_network(tmp_path, monkeypatch):
