@@ -204,7 +204,7 @@ def _encoder(encoder, device):
     "An encoder, or the file of one"
     if isinstance(encoder, Encoder): return encoder.to(pick_device(None if device == 'auto' else device))
     if encoder in _SHIPPED and not Path(encoder).exists(): return pretrained(encoder, device)
-    p = Path(encoder).expanduser(); return load_encoder(p/'encoder.safetensors' if p.is_dir() else p, device)
+    return load_encoder(encoder, device)
 
 def _check_ending(name, path, *ends):
     if path is not None and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")

@@ -117,7 +117,8 @@ class Encoder(nn.Module):
     def forward(self,
         x:Tensor,   # (N, channels, H, W) floats, normalised by `mean` and `std`
     )->Tensor:      # (N, D)
-        "Features"
+        "Features; raises `TypeError` for bytes, which are not normalised: `features` takes those"
+        if not x.is_floating_point(): raise TypeError(f"x must be floats, normalised by mean and std, got {x.dtype}; features(images) takes bytes")
         if self.layer is None: return self.net(x).flatten(1)
         if self.layer in self.tap_names: return self.net.taps(x, self.layer)[self.layer].flatten(1)
         kept = []; hook = _submodule(self.net, self.layer).register_forward_hook(lambda m, i, o: kept.append(o.clone()))          # the next layer may work in place
@@ -172,10 +173,11 @@ def save_encoder(
     return save_weights(whole, path, format='dl4ia encoder 1', spec=json.dumps(encoder.spec), layer=json.dumps(encoder.layer), made=json.dumps(encoder.made, ensure_ascii=False))
 
 def load_encoder(
-    path,            # File that `save_encoder` wrote
+    path,            # File that `save_encoder` wrote, or the folder that `dl4ia_learn` made
     device='cpu',    # Where it shall live; 'auto': CUDA, then MPS, then the CPU
 )->Encoder:          # In evaluation mode
     "Read an encoder back: architecture, weights, normalisation. Nothing in the file can run; raises `FileNotFoundError`, and `ValueError` for a file of another kind or one that is damaged"
+    if (folder := Path(path).expanduser()).is_dir(): path = folder/'encoder.safetensors'
     path, state, meta = _read_safetensors(path)
     if meta.get('format') != 'dl4ia encoder 1': raise ValueError(f"path: {path} holds weights, but not of save_encoder (format {meta.get('format')!r}); load_weights or load_checkpoint reads those")
     try: spec = json.loads(meta['spec']); enc = build_encoder(**spec); enc.layer, enc.made = json.loads(meta['layer']), json.loads(meta['made'])
