@@ -106,7 +106,8 @@ def _to_uint8(images, name='images'):
     if x.ndim == 3: x = x[:, None]                                            # N×H×W: grey
     if x.ndim != 4: raise ValueError(f"{name} must have rank 4 (N×C×H×W or N×H×W×C) or 3 (N×H×W), got shape {tuple(x.shape)}")
     if len(x) == 0: raise ValueError(f"{name} is empty: at least one image is wanted, got shape {tuple(x.shape)}")
-    if x.shape[1] not in (1, 2, 3, 4) and x.shape[3] in (1, 3, 4): x = x.permute(0, 3, 1, 2)
+    c,h,w = x.shape[1:]
+    if c > 4 and h != w and (w in (1, 3, 4) or c == h and w < c): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
     if x.shape[1] * x.shape[2] * x.shape[3] == 0: raise ValueError(f"{name} must have pixels, got shape {tuple(x.shape)}")
     if x.dtype == torch.uint8: return x                                       # a memory map stays one
     if x.is_complex(): raise TypeError(f"{name} must be real numbers, got {x.dtype}")
@@ -386,7 +387,7 @@ def _to_bytes(a):
 
 def _bands(a, channels):
     "An array H×W, H×W×C or C×H×W of any depth as `channels` PIL images of one band each"
-    if a.ndim == 3 and a.shape[2] > 16 and a.shape[0] <= 16: a = a.transpose(1, 2, 0)
+    if a.ndim == 3 and (a.shape[2] > 16 and a.shape[0] <= 16 or a.shape[0] == channels and a.shape[2] not in (1, 3, 4, channels)): a = a.transpose(1, 2, 0)
     if a.ndim == 2: a = a[..., None]
     if a.ndim != 3 or not a.size: raise ValueError(f"an array H×W, H×W×C or C×H×W is wanted, got shape {tuple(a.shape)}")
     a = _to_bytes(a); c = a.shape[2]
@@ -395,6 +396,16 @@ def _bands(a, channels):
         elif c in (3, 4) and channels in (1, 3): a = np.asarray(_full_colour(Image.fromarray(np.ascontiguousarray(a)), channels)); a = a if a.ndim == 3 else a[..., None]
         else: raise ValueError(f"it has {c} bands, and channels={channels} are asked for")
     return [Image.fromarray(np.ascontiguousarray(a[..., i])) for i in range(a.shape[2])]
+
+def _upright(path):
+    "The array of a TIFF of any bands, turned as its tag says"
+    import tifffile                                                          # comes with scikit-image
+    with tifffile.TiffFile(path) as t: a, axes, tag = t.asarray(), t.series[0].axes, t.pages[0].tags.get('Orientation')
+    o = 1 if tag is None else int(tag.value)
+    if o == 1 or 'Y' not in axes or 'X' not in axes: return a
+    y,x = axes.index('Y'), axes.index('X')
+    if o > 4: a = a.swapaxes(y, x)
+    return np.flip(a, [i for i,turned in ((x, (2, 3, 6, 7)), (y, (3, 4, 7, 8))) if o in turned])
 
 def _decode(path, size, channels):
     "An image file as an array (channels, H, W) uint8; whatever is wrong with it becomes a `ValueError` with the reason"
@@ -408,15 +419,15 @@ def _decode(path, size, channels):
             except Image.UnidentifiedImageError:
                 if suffix not in ('.tif', '.tiff'): raise ValueError("its bytes are no image of a known kind") from None
                 im = None                                                    # more bands or depths than PIL knows
-            if im is None or (suffix in ('.tif', '.tiff') and channels not in (1, 3)):
-                import tifffile                                              # comes with scikit-image
-                parts = _bands(tifffile.imread(path), channels)
+            if im is None or (suffix in ('.tif', '.tiff') and channels not in (1, 3)): parts = _bands(_upright(path), channels)
             else:
+                if im.format == 'TIFF': im.filename = ''                    # no memory map: Pillow's takes the rows of a turned TIFF for its columns
                 with im:
                     if Image.MAX_IMAGE_PIXELS is not None and im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
                     if size and im.format == 'JPEG': im.draft(None, (2*size, 2*size))      # decode a large JPEG at a half, a quarter or an eighth, never below twice what is wanted
                     if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3):
                         a = np.asarray(ImageOps.exif_transpose(im)); deep = im.mode.startswith('I;16') or im.mode == 'I' and im.format in ('PNG', 'PPM')      # some versions of PIL give 16 bits as 32
+                        if deep and im.format == 'TIFF' and im.tag_v2.get(262) == 0: a = 65535 - a       # 0 is white: Pillow turns eight bits round, not sixteen
                         parts = _bands(a.astype(np.uint16) if deep else a, channels)
                     else: im = _full_colour(ImageOps.exif_transpose(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
         if parts is not None: a = np.stack([np.asarray(_resize_crop(b, size) if size else b) for b in parts], -1)

@@ -439,7 +439,7 @@ def _move(v, m, out):
     "The view `out` (height, width) of `v` (N×C×H×W): a place in it is `m` (3×3, pixels from the middle) times it in `v`, 0 where there is nothing"
     h,w = v.shape[2:]; whole = (m[:2, :2] == np.eye(2)).all() and (m[:2, 2] == m[:2, 2].round()).all()
     if whole and (h, w) == out:                                         # a shift by whole pixels: cut and pad
-        dx,dy = (int(o) for o in m[:2, 2])
+        dx,dy = (max(-n, min(n, int(o))) for o,n in zip(m[:2, 2], (w, h)))
         return F.pad(v[:, :, max(0, dy):h + min(0, dy), max(0, dx):w + min(0, dx)], (max(0, -dx), max(0, dx), max(0, -dy), max(0, dy)))
     m = m[:2] @ np.diag([w/out[1], h/out[0], 1.])                       # from pixels of the view to pixels of the image
     if v.device.type == 'cpu':                                          # grid_sample counts in halves of the side
@@ -490,7 +490,7 @@ def _normalisation(normalize, channels, model):
         if len(mean) != len(std) or not all(map(math.isfinite, mean + std)) or min(std) <= 0: raise ValueError(f"normalize must hold as many finite means as positive standard deviations, got {mean} and {std}")
     if channels is None:
         conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        channels = len(mean) if mean and len(mean) > 1 else getattr(model, 'in_channels', None) or (conv.in_channels if conv else 3)
+        channels = len(mean) if mean and len(mean) > 1 else getattr(model, 'in_channels', None) or getattr(model, 'channels', None) or (conv.in_channels if conv else 3)
     _whole(channels, 'channels')
     if mean and len(mean) not in (1, channels): raise ValueError(f"normalize must have one mean a channel ({channels}), got {len(mean)}")
     return mean, std, channels
@@ -693,14 +693,15 @@ def responses(
     objective:Objective|Sequence[Objective], # Objective, or a list of them
     images:ImageSet,    # Real images, of the size that the objective shall see, normalised as the network wants them
     batch_size:int=256, # Images a batch
+    limits:tuple[float, float]=(0., 1.), # As in `maximise`: between what an objective finds the images under 'input'
 )->Tensor:              # (N, objectives) float32
     "The objectives' values on real images, in evaluation mode: what a synthetic image's activation is to be compared with; raises `ValueError` for layers and channels that the network lacks"
     objectives = _listed(objective)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
-    out,start = [],0
+    (lo,hi), out, start = limits, [], 0
     with torch.no_grad(), _frozen(model), _Watch(model, chain(*(o.layers for o in objectives))) as watch:
         for x,_ in images.batches(batch_size, _device(model)):
-            acts = watch(_channels_last(x), lambda: images.images[start:start + len(x)].to(x)/255)
+            acts = watch(_channels_last(x), lambda: lo + (hi - lo)/255*images.images[start:start + len(x)].to(x))
             out.append(torch.stack([o(acts).float().cpu() for o in objectives], 1)); start += len(x)
     return torch.cat(out)
 
@@ -718,7 +719,7 @@ def score(
     lo,hi = result.settings['limits']; mean,std = (torch.tensor(o) for o in result.settings['normalize'] or ([0.], [1.]))
     for k,got,want in (('mean', images.mean, (mean - lo)/(hi - lo)), ('std', images.std, std/(hi - lo))):
         if not torch.allclose(got, want.expand(len(got)), rtol=1e-3, atol=1e-4): raise ValueError(f"images must be normalised as the picture was (maximise's normalize), or activations cannot be compared: got {k} {got.tolist()}, want {want.tolist()}; images.with_normalization(…) does it")
-    real = responses(model, objectives, images).amax(0).tolist()
+    real = responses(model, objectives, images, limits=(lo, hi)).amax(0).tolist()
     if len(real) == 1: real = real*len(result)
     return [dict(objective=n, activation=a, best_real=b, times_best_real=a/b if b > 0 else None) | s
             for n,a,b,s in zip(result.names, result.activation.tolist(), real, picture_scores((result.images - lo)/(hi - lo)))]
@@ -807,7 +808,7 @@ def receptive_field(
 )->tuple:             # ((start, step, side) down, (start, step, side) right): unit j sees pixels start + j·step … + side − 1; or (None, None): each unit sees everything, or no rule holds
     """Which pixels a unit of a layer can see, found by asking: NaN put into a pixel comes out of every unit that sees it.
 
-    Works for any network whose layers pass NaN on (convolutions, poolings, ReLUs and normalisations do), paddings and all, without knowing what is in it. Raises `ValueError` for a layer that does not exist, `TypeError` for one that does not put out a tensor."""
+    Works for any network whose layers pass NaN on (convolutions, poolings, ReLUs and normalisations do), paddings and all, without knowing what is in it. Raises `ValueError` for a layer that does not exist and a model that takes no image of the sizes tried, `TypeError` for one that does not put out a tensor."""
     channels = _normalisation(None, channels, model)[2]; device = _device(model)
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch, torch.backends.cudnn.flags(enabled=False):
@@ -816,11 +817,13 @@ def receptive_field(
             for i,(axis,a,b) in enumerate(probes): (x[i] if axis == 1 else x[i].transpose(1, 2))[..., a:b] = math.nan
             m = watch(x)[layer]
             return None if m.ndim != 4 else [o.isnan().any(0).any(1 - axis) for o,(axis,_,_) in zip(m, probes)]
+        refused:Exception|None = None; works = False
         for n in (size, 2*size, 4*size, 8*size):
             try: first = sees(n, [(0, 0, 0), (1, 0, 0)])
             except (RuntimeError, ValueError) as err:                    # too small, or the one size that the network takes is another
                 if 'is never run' in str(err): raise
-                continue
+                refused = refused or err; continue
+            works = True
             if first is None: return None, None
             shape = [len(o) for o in first]; found = []
             if min(shape) < 2: continue
@@ -832,6 +835,7 @@ def receptive_field(
                 inside = l0 > 0 and h0 < n - 1 and l1 > 0 and h1 < n - 1
                 if inside and h1 - l1 + 1 == side and step > 0 and l2 == max(0, l0 + (e - j)*step) and h2 == min(n - 1, h0 + (e - j)*step): found.append((l0 - j*step, step, side))
             if len(found) == 2: return tuple(found)
+    if not works: raise ValueError(f"model takes none of the images {channels}×n×n that were tried, n = {size} … {8*size}: {refused}")
     return None, None
 
 def _bisect(n, units, ask, what):

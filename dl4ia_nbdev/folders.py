@@ -36,7 +36,7 @@ def scan_folder(
                 st = e.stat()
                 if stat.S_ISDIR(st.st_mode): todo.append((n, e.path))
                 elif os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES:
-                    if stat.S_ISREG(st.st_mode): files.append((n, st.st_size, st.st_mtime_ns))
+                    if stat.S_ISREG(st.st_mode): files.append((n, st.st_size, max(st.st_mtime_ns, st.st_ctime_ns)))          # (a rename changes the latter alone)
                     else: problems.append((n, 'it is no regular file'))
             except OSError as err:
                 if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES or e.is_symlink(): problems.append((n, f"{'link to nothing' if e.is_symlink() else err.strerror or err}"))

@@ -609,6 +609,7 @@ class MiniBatchKMeans(KMeans):
         for take,j in (moves := _moves(lambda at: [(at, x[at])], d, here, live, self.empty, g)): to[take] = j
         moved = to != here; N -= _sizes(here[moved], m[moved], len(N))     # once a point, however often it was handed on
         for _,j in moves: at = to == j; N[j] = m[at].sum(); C[j] = (m[at, None]*x[at].double()).sum(0)/N[j]
+        if self.spherical: C /= C.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
     @torch.no_grad()
     def fit(self,
