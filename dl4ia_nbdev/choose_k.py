@@ -63,7 +63,7 @@ def _at_most(ks, most, why):
     if ks[-1] > most: raise ValueError(f"ks goes up to {ks[-1]}, but {why}: at most {most}")
 
 def _silhouette(W, models, sample_size, seed):
-    rows, x = [], W.cpu().numpy()
+    rows, x = [], (W - W.mean(0)).cpu().numpy()                            # (its distances are differences of squares, which far from the origin lose everything)
     for k,m in models.items():
         try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
         except ValueError as e:

@@ -87,16 +87,17 @@ class PCAWhiten:
         "The same for the first axes only: a random subspace, turned towards the covariance's largest axes, then solved exactly inside"
         d = H.shape[1]; q = min(k + 32, n - 1, d)
         low = torch.bfloat16 if fast_bfloat16(H.device) else torch.float32            # steers only: the last step is in full precision
-        mu = self.mean_.float(); X = H.float() if low == torch.float32 else torch.empty_like(H, dtype=low)
+        mu = self.mean_.float(); centred = lambda h: (h - self.mean_).float() if h.dtype == torch.float64 else h.float() - mu         # (float32 may not hold what float64 tells apart)
+        X = torch.empty_like(H, dtype=low) if low != torch.float32 else centred(H) if H.dtype == torch.float64 else H.float()
         if low != torch.float32:                                                      # in so few bits only what is centred
-            for h,x in zip(H.split(max(1, 2**24//d)), X.split(max(1, 2**24//d))): x.copy_(h.float() - mu)
+            for h,x in zip(H.split(max(1, 2**24//d)), X.split(max(1, 2**24//d))): x.copy_(centred(h))
         Q = torch.randn(d, q, generator=torch.Generator().manual_seed(self.random_state)).to(H.device)
         for _ in range(self.n_iter):
             Y = (X@Q.to(low)).float(); Y -= add(Y.sum(0))/n
             Q = torch.linalg.qr(add((X.T@Y.to(low)).float())).Q
         if not self.n_iter: Q = torch.linalg.qr(Q).Q
         S = torch.zeros(q, q, dtype=torch.float64, device=H.device)
-        for h in H.split(max(1, 2**24//d)): y = ((h.float() - mu)@Q).double(); S.addmm_(y.T, y)
+        for h in H.split(max(1, 2**24//d)): y = (centred(h)@Q).double(); S.addmm_(y.T, y)
         w,U = torch.linalg.eigh(add(S)/n)
         return w.flip(0), Q.double()@U.flip(1)
     def transform(self,

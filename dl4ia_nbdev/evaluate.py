@@ -467,7 +467,7 @@ def _table_nmi(M):
 
 def _table_ari(M):
     two = lambda x: (x*(x - 1.)/2).sum(); s,a,b,n = two(M), two(M.sum(1)), two(M.sum(0)), two(M.sum())
-    return 1. if (a + b)/2 == a*b/n else float((s - a*b/n)/((a + b)/2 - a*b/n))
+    return 1. if not n or (a + b)/2 == a*b/n else float((s - a*b/n)/((a + b)/2 - a*b/n))
 
 def cluster_accuracy(
     u,  # (n,) integer labels, clusters say
@@ -550,7 +550,8 @@ def uniformity(
     "Logarithm of the mean Gaussian kernel exp(−t‖a − b‖²) over all pairs on the unit sphere (Wang, Isola 2020, §4.1), in memory linear in n; raises `ValueError` for fewer than two rows"
     a = _normal(_numbers(z, 'z')); n = len(a)
     if n < 2: raise ValueError(f"z must have at least 2 rows to compare, got {n}")
-    def part(i, b): S = (b @ a.T).sub_(1).mul_(2*t); S.diagonal(1024*i).fill_(-math.inf); return S.logsumexp(1).double()                # ‖a − b‖² = 2 − 2ab; no row is paired with itself
+    half = a.square().sum(1)/2                                                                                       # (½, but of rows of zeros)
+    def part(i, b): S = (b @ a.T).sub_(half).sub_(half[1024*i:1024*i + len(b), None]).mul_(2*t); S.diagonal(1024*i).fill_(-math.inf); return S.logsumexp(1).double()                # −‖a − b‖²/2 = ab − ‖a‖²/2 − ‖b‖²/2; no row is paired with itself
     with torch.autocast(a.device.type, enabled=False): logs = torch.cat([part(i, b) for i,b in enumerate(a.split(1024))])
     return min(0., logs.logsumexp(0).item() - math.log(n*(n - 1)))
 
@@ -673,10 +674,12 @@ def untrained(
     seed:int=0,         # Seed of the new weights
 )->nn.Module:           # A copy with new weights and fresh buffers
     "The same architecture before training: each module draws its weights anew by its own `reset_parameters`, inner ones first; raises `ValueError` for a module with weights of its own that has none, `TypeError` for what is no module"
+    from torchvision.ops import FrozenBatchNorm2d
     _check_encoder(encoder); new = copy.deepcopy(encoder)
     with fork_seed(seed), torch.no_grad():
         for m in reversed(list(new.modules())):
-            if callable(reset := getattr(m, 'reset_parameters', None)): reset()
+            if isinstance(m, FrozenBatchNorm2d): m.weight.fill_(1); m.bias.zero_(); m.running_mean.zero_(); m.running_var.fill_(1)       # buffers, all of them
+            elif callable(reset := getattr(m, 'reset_parameters', None)): reset()
             elif list(m.parameters(recurse=False)): raise ValueError(f"encoder: {type(m).__name__} has weights but no reset_parameters, so it is not known how they begin; give untrained=a function seed -> module")
             if type(m).__module__ == 'torchvision.models.resnet' and type(m).__name__ == 'ResNet':
                 for c in m.modules():
@@ -719,7 +722,8 @@ class _Protocol:
             if not (isinstance(o, float) and 0 < o < 1 or isinstance(o, int) and o >= 1): raise ValueError(f"few must hold shares between 0 and 1 or whole numbers a class, got {o!r}")
         if not isinstance(bootstrap, int) or bootstrap < 0: raise ValueError(f"bootstrap must be at least 0, got {bootstrap!r}")
         n,m = len(train), len(test); self.ya, self.yb, self.k, self.k200 = train.labels, test.labels, min(10, n), min(200, n)
-        self.few = [o for o in few if (o*n if isinstance(o, float) else o) >= 1]; self.some = torch.linspace(0, m - 1, min(m, 2500)).long()
+        least = int(self.ya.unique(return_counts=True)[1].min()); self.few = [o for o in few if not isinstance(o, float) or o*least >= .5]          # each class gets an image: shares too small for that are not asked
+        self.some = torch.linspace(0, m - 1, min(m, 2500)).long()
         self.rng = np.random.default_rng(seed); self.draws = torch.from_numpy(self.rng.multinomial(m, np.full(m, 1/m), bootstrap).astype(np.float32)) if bootstrap else None
     def judge(self, a, b, encoder):
         "column -> ('right', per test image), ('table', clusters by classes), ('mean', per test image) or ('value', a number)"
@@ -773,22 +777,28 @@ class _Protocol:
         if 'clusters' in has: t.append('clusters: K-means on directions of centred test features, as many as classes, best inertia of 5 starts; accuracy under the best naming')
         if 'alignment' in has: t.append('alignment: squared distance of two views, ' + ('shifted by up to an eighth and mirrored' if self.mild else 'of the function given'))
         if has & {'alignment', 'uniformity', 'rankme'}: t.append(f"{', '.join(o for o in ('alignment', 'uniformity', 'rankme') if o in has)} on {len(self.some):,} test images")
-        if self.bootstrap: t.append(f'(…) 95 % over {self.bootstrap:,} resamplings of the test images')
+        if self.bootstrap: t.append(f'(…) 95 % over {self.bootstrap:,} resamplings of the test images' + f' ({min(self.bootstrap, 300)} for clusters)'*('clusters' in has))
         return '; '.join(t + ['[…] lowest and highest of the seeds', f'seed {self.seed}']) + '.'
 
 _new = untrained                                       # the name is an argument of `evaluate`
+
+def _architecture(m):
+    "What two networks must share to be one before training: kinds, shapes and attributes, but not what ends in _ (it was found out)"
+    own = lambda o: [(k, _known(v, False)) for k,v in sorted(vars(o).items()) if not k.endswith('_') and k not in ('training', 'made', '_modules', '_parameters', '_buffers')]
+    return repr([(n, type(o).__module__, type(o).__qualname__, o.extra_repr(), own(o), [(k, tuple(p.shape)) for k,p in o.named_parameters(recurse=False)]) for n,o in m.named_modules()])
 
 def _represented(encoder, train, test, untrained, with_labels, seed):
     "name -> modules or (train, test) features, one a seed: raw pixels, untrained, those that were given, trained with labels"
     who = {name: list(e) if isinstance(e, list) else [e] for name,e in (encoder if isinstance(encoder, dict) else {'encoder': encoder}).items()}; nets = {}
     for name,es in who.items():
         if not es or not all(isinstance(e, nn.Module) or isinstance(e, tuple) and len(e) == 2 for e in es): raise TypeError(f"encoder: {name!r} must be a module, features (train, test), or a list of either, got {type(es[0]).__name__ if es else 'an empty list'}")
-        if isinstance(es[0], nn.Module): nets.setdefault((repr(es[0]), *(tuple(p.shape) for p in es[0].parameters())), (name, es[0]))
+        if isinstance(es[0], nn.Module): nets.setdefault(_architecture(es[0]), (name, es[0]))
     before, after = {'raw pixels': [(_raw(train), _raw(test))]}, {}
     for name,e in nets.values():
         tag = '' if len(nets) == 1 else f' {name}'
         if untrained: before[f'untrained{tag}'] = [untrained(seed + s) for s in range(3)] if callable(untrained) else [_new(e, seed + s) for s in range(untrained)]
         if with_labels is not None: new = _new(e, seed); supervised(new, train, **(dict(seed=seed, progress=False) | with_labels)); after[f'supervised{tag}'] = [new]
+    if taken := sorted(set(who) & {'chance', *before, *after}): raise ValueError(f"encoder: {', '.join(map(repr, taken))} {'are rows' if len(taken) > 1 else 'is a row'} that evaluate adds itself: choose another name")
     return before | who | after
 
 def evaluate(

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 from .data import ImageSet
-from .evaluate import _directions, _features, _numbers, knn_predict, nearest, rankme
+from .evaluate import _directions, _features, _numbers, _single, knn_predict, nearest, rankme
 from .plot import _axes, palette, show_neighbours
 
 # %% ../nbs/02c_judges.ipynb #1ccd0c26
@@ -68,7 +68,7 @@ def map_2d(
     seed:int=0,              # Of t-SNE
 )->Tensor:                   # (n, 2) float32
     "Positions on a plane; distances between far groups mean nothing with t-SNE; raises `ValueError` for another method and too few rows"
-    x = _numbers(H, 'H').float().cpu()
+    x = _single(H, 'H').cpu()
     if method not in ('pca', 'tsne'): raise ValueError(f"method must be 'pca' or 'tsne', got {method!r}")
     if len(x) < 3: raise ValueError(f"H must have at least 3 rows to be mapped, got {len(x)}")
     c = x - x.mean(0); U,S,_ = torch.linalg.svd(c, full_matrices=False); pcs = U*S
@@ -114,10 +114,10 @@ def plot_similarities(
 )->Axes:                 # The axes
     "Histograms of the cosine similarity of positives and of negatives, after centring, and how often a positive is the more similar one (area under the ROC curve); raises `ValueError` unless labels or partners are given, and for sets without positives or negatives"
     if (labels is None) == (partners is None): raise ValueError("labels or partners: exactly one of the two is wanted")
-    x = _numbers(H, 'H').float().cpu(); i = torch.linspace(0, len(x) - 1, min(most, len(x))).long(); a = _directions(x[i], x.mean(0))
+    x = _single(H, 'H').cpu(); i = torch.linspace(0, len(x) - 1, min(most, len(x))).long(); a = _directions(x[i], x.mean(0))
     if labels is not None: y = _features(H, labels, ('H', 'labels'))[1].cpu()[i]; b,same = a, y[:, None] == y; keep = torch.ones(len(a), len(a)).triu(1).bool()
     else:
-        z = _numbers(partners, 'partners').float().cpu()
+        z = _single(partners, 'partners').cpu()
         if z.shape != x.shape: raise ValueError(f"partners must have the shape of H, {tuple(x.shape)}, got {tuple(z.shape)}")
         b,same,keep = _directions(z[i], z.mean(0)), torch.eye(len(a)).bool(), torch.ones(len(a), len(a)).bool()
     S = a @ b.T; pos,neg = S[keep & same], S[keep & ~same]
