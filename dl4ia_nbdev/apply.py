@@ -129,8 +129,9 @@ def learn_folder(
     out.mkdir(parents=True, exist_ok=True); enc = build_encoder(kind, size, channels, seed, **(dict(sobel=True) if kind == 'alexnet' and method == 'deepcluster' and channels == 3 and size < 96 else {})).to(dev); new = untrained(enc, seed)
     left = lambda: (minutes or 0.)*60*.97 - (time.perf_counter() - began)
     if minutes is not None:
-        if taken: began -= taken['seconds']
-        one = taken['epoch'] if taken else _epoch_seconds(method, enc.net, images, seed, batch); after = 4 + .2*one; epochs = world.tell(taken['epochs'] if taken else max(1, int((left() - after)/(one*1.08))))
+        if taken: one, epochs = taken['epoch'], taken['epochs']; began -= taken['seconds']
+        else:     one = _epoch_seconds(method, enc.net, images, seed, batch)
+        after = 4 + .2*one; epochs = world.tell(epochs or max(1, int((left() - after)/(one*1.08))))
         if progress: _say(f"an epoch takes about {one:.1f} s: {epochs} epochs fit into {minutes:g} minutes")
     epochs = epochs or int(min(200, max(5, round(2500*batch/n)))); model = _trainer(method, enc.net, n, epochs, seed, progress, batch); times: list[float] = []
     def note():
@@ -154,12 +155,13 @@ def learn_folder(
 def _report(out, images, enc, new, history, method, settings, few, seed):
     "The page: what came in, whether it worked, what is near what, which groups there are"
     import matplotlib.pyplot as plt
+    from dl4ia_nbdev.folders import _digest
     from dl4ia_nbdev.plot import show_filters, show_grid, show_neighbours
     n = len(images); r = Report(f"What was learned from {settings['folder']}", f"{n} pictures, {settings['method']}, {settings['epochs']} epochs of {settings['encoder']} at {settings['size']}×{settings['size']}, no labels.")
     some = torch.linspace(0, n - 1, min(n, 2000)).long().unique(); part = images[some]; H = {'untrained': new.features(part, precision='auto'), 'trained': enc.features(part, precision='auto')}
     measured = {k: dict(std=feature_std(h), rank=rankme(h)) for k,h in H.items()}; table = None
-    own = torch.tensor(sorted({x.numpy().tobytes(): i for i,x in enumerate(part.images)}.values()))                # of pictures with the same pixels one: a judge must not have seen the answers
-    if part.labels is not None and len(own) >= 20 and len(part.labels[own].unique()) > 1:
+    own = torch.tensor([] if part.labels is None else sorted({_digest(x): i for i,x in enumerate(part.images.numpy())}.values())).long()       # of pictures with the same pixels one: a judge must not have seen the answers
+    if len(own) >= 20 and len(part.labels[own].unique()) > 1:
         order = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(seed))]; te,tr = order[:len(own)//5], order[len(own)//5:]
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -169,7 +171,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
             acc = {q['representation']: q['knn'] for q in table}; measured['untrained']['knn'] = acc['untrained']; measured['trained'] |= dict(knn=acc['trained'], raw=acc['raw pixels'], chance=acc['chance'], judged=len(te))
     r.section('Is it working?')
     if few: r.text(f"{n} pictures are few: what follows may say more about the network before training than about learning.", 'warn')
-    if table is None and part.labels is not None: r.text(f"{len(own)} different pictures of {len(part.labels[own].unique())} subfolders are too few to judge by.")
+    if table is None and len(own): r.text(f"{len(own)} different pictures of {len(part.labels[own].unique())} subfolders are too few to judge by.")
     for s,warns in _verdict(measured['untrained'], measured['trained'], history): r.text(s, 'warn' if warns else '')
     keys = [k for k in ('loss', 'std_h', 'rank_h', 'knn', 'nmi_previous', 'changed') if sum(k in h for h in history) > 1]
     plt.close(plt.figure())                                                       # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back

@@ -88,8 +88,9 @@ class PCAWhiten:
         d = H.shape[1]; q = min(k + 32, n - 1, d)
         low = torch.bfloat16 if fast_bfloat16(H.device) else torch.float32            # steers only: the last step is in full precision
         mu = self.mean_.float(); centred = lambda h: (h - self.mean_).float() if h.dtype == torch.float64 else h.float() - mu         # (float32 may not hold what float64 tells apart)
-        X = torch.empty_like(H, dtype=low) if low != torch.float32 else centred(H) if H.dtype == torch.float64 else H.float()
-        if low != torch.float32:                                                      # in so few bits only what is centred
+        if low == torch.float32: X = centred(H) if H.dtype == torch.float64 else H.float()
+        else:                                                                         # in so few bits only what is centred
+            X = torch.empty_like(H, dtype=low)
             for h,x in zip(H.split(max(1, 2**24//d)), X.split(max(1, 2**24//d))): x.copy_(centred(h))
         Q = torch.randn(d, q, generator=torch.Generator().manual_seed(self.random_state)).to(H.device)
         for _ in range(self.n_iter):

@@ -817,13 +817,12 @@ def receptive_field(
             for i,(axis,a,b) in enumerate(probes): (x[i] if axis == 1 else x[i].transpose(1, 2))[..., a:b] = math.nan
             m = watch(x)[layer]
             return None if m.ndim != 4 else [o.isnan().any(0).any(1 - axis) for o,(axis,_,_) in zip(m, probes)]
-        refused:Exception|None = None; works = False
-        for n in (size, 2*size, 4*size, 8*size):
+        sizes, refused = (size, 2*size, 4*size, 8*size), []
+        for n in sizes:
             try: first = sees(n, [(0, 0, 0), (1, 0, 0)])
             except (RuntimeError, ValueError) as err:                    # too small, or the one size that the network takes is another
                 if 'is never run' in str(err): raise
-                refused = refused or err; continue
-            works = True
+                refused.append(err); continue
             if first is None: return None, None
             shape = [len(o) for o in first]; found = []
             if min(shape) < 2: continue
@@ -835,7 +834,7 @@ def receptive_field(
                 inside = l0 > 0 and h0 < n - 1 and l1 > 0 and h1 < n - 1
                 if inside and h1 - l1 + 1 == side and step > 0 and l2 == max(0, l0 + (e - j)*step) and h2 == min(n - 1, h0 + (e - j)*step): found.append((l0 - j*step, step, side))
             if len(found) == 2: return tuple(found)
-    if not works: raise ValueError(f"model takes none of the images {channels}×n×n that were tried, n = {size} … {8*size}: {refused}")
+    if len(refused) == len(sizes): raise ValueError(f"model takes none of the images {channels}×n×n that were tried, n = {size} … {8*size}: {refused[0]}")
     return None, None
 
 def _bisect(n, units, ask, what):

@@ -100,11 +100,16 @@ def _side(pool, h):
     "Side of the map that a layer's maps are averaged to"
     return min(h.shape[2], math.isqrt(9600//h.shape[1]) or 1) if pool == 'paper' else pool
 
+def _attributes(m, values=True):
+    "What a module is beside its weights and the modules in it, for a digest; `values` as in `_known`"
+    own = {k: list(v.values()) if k.endswith('_hooks') else v for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')}
+    return type(m).__module__, type(m).__qualname__, m.extra_repr(), [(k, _known(v, values)) for k,v in sorted(own.items())]
+
 def _feature_file(folder, encoder, images, layer, pool, precision):
     "A name that stands for network, weights, images and settings"
     d = hashlib.blake2b(digest_size=16)
     for name,m in encoder.named_modules():
-        d.update(repr((name, type(m).__module__, type(m).__qualname__, m.extra_repr(), sorted(((k, _known(list(v.values()) if k.endswith('_hooks') else v)) for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')), key=lambda o: o[0]), _known(type(m).forward))).encode())
+        d.update(repr((name, _attributes(m), _known(type(m).forward))).encode())
         try: d.update(inspect.getsource(type(m)).encode())                                   # a changed forward is another network
         except (OSError, TypeError): pass
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -784,8 +789,8 @@ _new = untrained                                       # the name is an argument
 
 def _architecture(m):
     "What two networks must share to be one before training: kinds, shapes and attributes, but not what ends in _ (it was found out)"
-    own = lambda o: [(k, _known(v, False)) for k,v in sorted(vars(o).items()) if not k.endswith('_') and k not in ('training', 'made', '_modules', '_parameters', '_buffers')]
-    return repr([(n, type(o).__module__, type(o).__qualname__, o.extra_repr(), own(o), [(k, tuple(p.shape)) for k,p in o.named_parameters(recurse=False)]) for n,o in m.named_modules()])
+    def one(o): *kind, own = _attributes(o, values=False); return kind, [a for a in own if not a[0].endswith('_')], [(k, tuple(p.shape)) for k,p in o.named_parameters(recurse=False)]
+    return repr([(n, one(o)) for n,o in m.named_modules()])
 
 def _represented(encoder, train, test, untrained, with_labels, seed):
     "name -> modules or (train, test) features, one a seed: raw pixels, untrained, those that were given, trained with labels"

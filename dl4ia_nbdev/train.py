@@ -416,9 +416,8 @@ def _known(v, values=True, seen=None):
     seen = {} if seen is None else seen                                        # (keeps what it has seen alive: a place in memory is not used twice)
     if isinstance(v, (Tensor, np.ndarray)):
         if not values: return str(v.dtype), tuple(v.shape)
-        if isinstance(v, np.ndarray) and v.dtype.hasobject: return _known(v.tolist(), values, seen)
-        b = v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if isinstance(v, Tensor) else np.ascontiguousarray(v).reshape(-1).view(np.uint8)
-        return str(v.dtype), tuple(v.shape), hashlib.blake2b(b.data, digest_size=16).hexdigest()
+        if isinstance(v, Tensor): return _stamp(v)
+        return str(v.dtype), v.shape, _known(v.tolist(), values, seen) if v.dtype.hasobject else hashlib.blake2b(v.tobytes(), digest_size=16).hexdigest()
     if isinstance(v, (set, frozenset)): return sorted(map(repr, v))
     if isinstance(v, (str, bytes, int, float, complex, type, type(os), type(None))): return _said(v)
     if id(v) in seen: return f'… {seen[id(v)][0]}'                             # a function that calls itself, an object met before
@@ -440,7 +439,7 @@ def _known(v, values=True, seen=None):
 
 def _told(o):
     "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
-    return f"{_said(o)} ({hashlib.blake2b(repr(_known(o, values=False)).encode(), digest_size=6).hexdigest()})"
+    return f"{_said(o)} ({_stamp(_known(o, values=False))[:12]})"
 
 def _fingerprint(settings, images):
     "What two runs must share to be one: settings, number of images, and a digest of some of them, of some pixels of all, in their order, and of their normalisation"

@@ -1,5 +1,6 @@
 "Runs that are killed, files that are damaged: what a folder's training survives"
 import json, os, random, re, subprocess, sys, time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -80,34 +81,38 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     assert len(_read_run(tmp_path/'run.pt')['state']['history']) == 3 and sorted(f.name for f in tmp_path.iterdir()) == ['run.pt', 'run.pt.before']
 
 
+def sixty(d):
+    "A new folder `d` of sixty pictures"
+    d.mkdir()
+    for i, x in enumerate(photo_patches(32, 60).images): Image.fromarray(x.permute(1, 2, 0).numpy()).save(d/f'{i}.png')
+    return d
+
+
+@contextmanager
+def watched(seen):
+    "learn_folder's run with one more callback; the short trials that time an epoch, which have no checkpoint, go without"
+    real = apply._trainer
+    def trainer(*a):
+        m = real(*a); fit = m.fit
+        m.fit = lambda images, callbacks=(), **kw: fit(images, callbacks=[*callbacks, seen] if 'checkpoint' in kw else callbacks, **kw)
+        return m
+    apply._trainer = trainer
+    try: yield
+    finally: apply._trainer = real
+
+
 def test_learning_goes_on_where_it_was_stopped(tmp_path):
     "learn_folder, stopped between two epochs and taken up: the encoder of a run that was not"
-    x, d = photo_patches(32, 60), tmp_path/'pictures'; d.mkdir()
-    for i in range(60): Image.fromarray(x.images[i].permute(1, 2, 0).numpy()).save(d/f'{i}.png')
+    d = sixty(tmp_path/'pictures')
     how = dict(epochs=4, cache=None, progress=False, encoder='convnet', device='cpu')
     learn_folder(d, tmp_path/"a", **how)
-    real = apply._trainer
-    def breaking(*a):
-        m = real(*a); fit_ = m.fit
-        def fit(images, callbacks=(), **kw):
-            def stop(m, rec, hist):
-                if len(hist) == 3: raise KeyboardInterrupt
-            return fit_(images, callbacks=[*callbacks, stop], **kw)
-        m.fit = fit; return m
-    apply._trainer = breaking
-    try:
-        with pytest.raises(KeyboardInterrupt): learn_folder(d, tmp_path/'b', **how)
-    finally: apply._trainer = real
+    def stop(m, rec, hist):
+        if len(hist) == 3: raise KeyboardInterrupt
+    with watched(stop), pytest.raises(KeyboardInterrupt): learn_folder(d, tmp_path/'b', **how)
     with pytest.raises(FileExistsError, match='resume'): learn_folder(d, tmp_path/'b', **how)
     with pytest.raises(ValueError, match='another run'): learn_folder(d, tmp_path/'b', **(how | dict(seed=1)), resume=True)
     went = []
-    def watching(*a):
-        m = real(*a); fit_ = m.fit
-        m.fit = lambda images, callbacks=(), **kw: fit_(images, callbacks=[*callbacks, lambda m, rec, hist: went.append(rec['epoch'])], **kw)
-        return m
-    apply._trainer = watching
-    try: learn_folder(d, tmp_path/'b', **how, resume=True)
-    finally: apply._trainer = real
+    with watched(lambda m, rec, hist: went.append(rec['epoch'])): learn_folder(d, tmp_path/'b', **how, resume=True)
     assert went and went[0] >= 2 and went[-1] == 3, went                             # not from the beginning
     a, b = (load_encoder(tmp_path/o/'encoder.safetensors').state_dict() for o in 'ab')
     assert all(torch.equal(a[k], b[k]) for k in a) and sorted(f.name for f in (tmp_path/'b').iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
@@ -115,23 +120,14 @@ def test_learning_goes_on_where_it_was_stopped(tmp_path):
 
 def test_minutes_go_on_where_they_were_stopped(tmp_path):
     "A run by minutes keeps its plan beside what it has reached, and uses the time that is left"
-    x, d, out = photo_patches(32, 60), tmp_path/'pictures', tmp_path/'out'; d.mkdir()
-    for i in range(60): Image.fromarray(x.images[i].permute(1, 2, 0).numpy()).save(d/f'{i}.png')
-    how = dict(minutes=.15, cache=None, progress=False, encoder='convnet', device='cpu'); real, went, stop_at = apply._trainer, [], 4
-    def watched(*a):
-        m = real(*a); fit_ = m.fit
-        def seen(m, rec, hist):
-            went.append(rec['epoch'])
-            if len(went) == stop_at: raise KeyboardInterrupt
-        m.fit = lambda images, callbacks=(), **kw: fit_(images, callbacks=[*callbacks, seen] if len(images) == 60 and 'checkpoint' in kw else callbacks, **kw)
-        return m
-    apply._trainer = watched
-    try:
-        with pytest.raises(KeyboardInterrupt): learn_folder(d, out, **how)
-        plan = json.loads((out/'run.json').read_text()); assert (out/'run.pt').exists() and 0 < plan['seconds'] < 30, plan
-        with pytest.raises(FileExistsError, match='--resume'): learn_folder(d, out, **how)
-        stop_at = -1; learn_folder(d, out, **how, resume=True)
-    finally: apply._trainer = real
+    d, out, went = sixty(tmp_path/'pictures'), tmp_path/'out', []; how = dict(minutes=.15, cache=None, progress=False, encoder='convnet', device='cpu')
+    def stop(m, rec, hist):
+        went.append(rec['epoch'])
+        if len(went) == 4: raise KeyboardInterrupt
+    with watched(stop), pytest.raises(KeyboardInterrupt): learn_folder(d, out, **how)
+    plan = json.loads((out/'run.json').read_text()); assert (out/'run.pt').exists() and 0 < plan['seconds'] < 30, plan
+    with pytest.raises(FileExistsError, match='--resume'): learn_folder(d, out, **how)
+    with watched(stop): learn_folder(d, out, **how, resume=True)
     epochs = json.loads((out/'settings.json').read_text())['epochs']
     assert went[3] == 3 and went[4] in (3, 4) and epochs <= plan['epochs'] and went[-1] == epochs - 1, (went, plan, epochs)
     assert sorted(f.name for f in out.iterdir()) == ['encoder.safetensors', 'history.csv', 'report.html', 'settings.json']
