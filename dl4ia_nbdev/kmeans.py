@@ -19,13 +19,13 @@ from .nearest import _Points, _cdist, _check_way, _enter, _part, _room, _u_mm, _
 _all_ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01_kmeans.ipynb #cc4d2aa4
-def _add(sums, x, labels, weight=None, work=None, sign=1):
-    "Add the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order; with `sign` -1 take them off. `work` keeps the room that this takes"
+def _add(sums, x, labels, weight=None, work=None):
+    "Add the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order. `work` keeps the room that this takes"
     if x.is_cuda:                                                          # atomic adds would come in any order: sort, then sum segments
         for i in range(0, len(x), 2**17):
             l = labels[i:i+2**17]; o = l.argsort(stable=True); y = x[i:i+2**17].index_select(0, o).double()
             if weight is not None: y = y*weight[i:i+2**17][o, None]
-            sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0), alpha=sign)
+            sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0))
         return
     m = max(64, 2**18//x.shape[1])
     room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
@@ -33,13 +33,14 @@ def _add(sums, x, labels, weight=None, work=None, sign=1):
         y = x[i:i+m]
         if room is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
-        sums.index_add_(0, labels[i:i+m], y, alpha=sign)
+        sums.index_add_(0, labels[i:i+m], y)
 
 def _hand_on(sums, x, old, new, weight=None):
     "Move the rows of `x` (times their weight) from the sums of the clusters `old` to those of `new`"
-    x = x.double()
-    _add(sums, x, new, weight)
-    _add(sums, x, old, weight, sign=-1)
+    x = x.to(torch.float64, copy=True)
+    if weight is not None: x *= weight[:,None]
+    _add(sums, x, new)
+    _add(sums, x.neg_(), old)
 
 def _sizes(labels, w, k):
     "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
@@ -390,7 +391,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             J = self._from_sums(pts, C, sums, size, spread)
             if J < 1e-6*spread or pts.far and pts.dtype == torch.float64 and not pts.stream: J = self._inertia(pts, C, labels, w)       # the difference of large numbers: from the distances instead
             if self.trace: trace.append((C, labels))
-            n_empty = int((size == 0).sum())
+            n_empty = k - int(size.count_nonzero())
             S,W,live = sums,size,None
             if n_empty and self.empty in _policies[:3]:
                 S,W,to = sums.clone(),size.clone(),labels.clone()
@@ -400,7 +401,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                         _hand_on(S, x, to[at], one, wa)
                         W += _sizes(one, wa, k) - _sizes(to[at], wa, k); to[at] = j        # (may be handed on)
             elif n_empty and self.empty == 'drop': live = W > 0
-            new = torch.where(W[:,None] > 0, S/W[:,None], C)
+            new = torch.where(W[:,None] > 0, S/W[:,None], C) if n_empty else S/W[:,None]
             if self.spherical:
                 l = new.norm(dim=1, keepdim=True)
                 new = torch.where(l > 1e-12, new/l.clamp_min(1e-12), C)    # directions that cancel out leave none: the old centre stays
@@ -420,7 +421,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _carry(pts, sums, old, new, w):
         "Carry the points that have moved from one cluster's sum to another's; how many they are"
         moved = (new != old).nonzero()[:,0] if new.is_cuda else torch.from_numpy((new.numpy() != old.numpy()).nonzero()[0])
-        for at,x in pts.pieces(moved): _hand_on(sums, x, old[at], new[at], None if w is None else w[at])
+        for at,x in pts.pieces(moved): _hand_on(sums, x, old.index_select(0, at), new.index_select(0, at), None if w is None else w[at])
         return len(moved)
 
     @staticmethod

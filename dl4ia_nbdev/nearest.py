@@ -7,6 +7,7 @@ __all__ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01a_nearest.ipynb #ce00cbb4
 import functools, math, numbers, time, warnings
+from contextlib import nullcontext
 import numpy as np
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ class _Centres:
         self.steep = self.norm.clamp_min(floor*(2**32 if dtype == torch.float64 else 2**4))  # (of a centre near the origin float64 sees no more than the point's length allows)
         self.top,self.reach = float(self.norm.max())*(1 + 1e-6), float(self.steep.max())*(1 + 1e-6)
         self.vast = not self.top < (1e15 if dtype == torch.float32 else 1e150)               # scores may leave the range of floats
-        if self.vast: self.screen = 'none'
+        if not self.top < 1e15: self.screen = 'none'                       # codes have float32's range
         if self.screen == 'int8': _group(self, half, floor)
         elif self.screen == 'bfloat16': _widen(self, D, const)
 
@@ -130,9 +131,7 @@ class _Centres:
 
     def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
-        steep,norm,const = (a if a.is_cuda else a.numpy() for a in (self.steep, self.norm, self.const))                # (with few numbers numpy is done sooner)
-        with np.errstate(all='ignore'): slope,base = steep*self.slope(u), passes*u*(abs(const) + norm*norm) + self.lost
-        return torch.as_tensor(slope), torch.as_tensor(base)
+        return self.steep*self.slope(u), torch.addcmul(self.const.abs(), self.norm, self.norm).mul_(passes*u).add_(self.lost)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -227,7 +226,7 @@ def _pick(rows, cols, low, high, raw, exact, labels):
 def _closer(s, raw, at, length, c, u):
     """A closer look at the scores `s` (written over) of the rows `at` of `raw`: each centre with its own error, and float64 for those that are as near as the errors allow.
     Returns labels, and how many rows float64 decided"""
-    slope,base = c.off_each(u); base = 1.25*base
+    slope,base = c.off_each(u); base *= 1.25
     low = s.addcmul_(length[:,None], slope, value=-1).sub_(base)                                           # scores from below; from above they are twice the error higher
     labels = low.argmin(1) if low.is_cuda else torch.from_numpy(low.numpy().argmin(1))                     # (numpy's is three times as fast)
     own = labels[:,None]
@@ -521,6 +520,10 @@ def _bits(a, away):
     "The bfloat16 bits (int16) of float32 numbers that are nearest towards 0, or with `away` (also an array) nearest away from 0"
     return ((a.view(np.int32) + np.where(away, 2**16 - 1, 0).astype(np.int32)) >> 16).astype(np.int16)
 
+def _nearest_bits(a):
+    "The bfloat16 bits (int16) that are nearest to float32 numbers"
+    return ((a.view(np.int32) + 0x8000) >> 16).astype(np.int16)
+
 def _value(bits):
     "The numbers, float32, that these bits of bfloat16 stand for"
     return (bits.astype(np.int32) << 16).view(np.float32)
@@ -531,35 +534,43 @@ def _ordered(bits):
 
 # %% ../nbs/01a_nearest.ipynb #4f6b8e25
 def _widen(c, D, const):
-    "Make centres `D` (float64, as for the products) and their constants ready for `_halved`: bfloat16 codes with four more numbers, and what a point's own centre takes off again"
-    k,d = D.shape
-    H = torch.zeros(-(-k//32)*32, _wide(d), dtype=torch.bfloat16)
-    h = c.C.bfloat16()
-    c.H = H.T; H[:k,:d] = h; H[k:,d+2] = -3e38
-    sums = 2*(d + 32)*2**-24                                               # of a sum of products in float32, generously
-    p, const = const.bfloat16().double().numpy(), const.numpy()
+    "Make centres `D` (float64, as for the products) and their constants ready for `_halved`: bfloat16 codes with five more numbers, and what a point's own centre takes off again"
+    (k,d), sums = D.shape, _sums(D.shape[1])                               # (all of it in numpy: a torch operation takes longer to begin than so few numbers take)
+    C, const, N, more = c.C.numpy(), const.numpy(), c.steep.numpy().astype(np.float64), np.empty((4,k), np.float32)
+    h = _nearest_bits(C.astype(np.float32, copy=False))
+    left = C - _value(h)
+    P = np.sqrt(np.einsum('ij,ij->i', left, left))*(1 + 2*d*2**-24) + 1e-18 + (sums + 2**-23)*N      # 1e-18: squares too small for a float; 2^-23: what float32 took off before
+    p = _value(_nearest_bits(const.astype(np.float32)))
     spare = sums*np.abs(const) + 1e-30                                     # 1e-30: products too small for a float are dropped
-    N = c.steep.numpy().astype(np.float64)
-    P = torch.linalg.vector_norm(c.C - h.float(), dim=1).numpy()*(1 + 2*d*2**-24) + 1e-18 + (sums + 2**-23)*N     # 1e-18: squares too small for a float; 2^-23: what float32 took off before
-    more = np.empty((k,4), np.float32)
-    more[:,0],more[:,1],more[:,2],more[:,3] = N*(1 + 1e-6), P*(1 + 1e-6), -p, p - const + spare
-    more = _value(_bits(more, more > 0))                                   # from above
-    H[:k,d:d+4] = torch.from_numpy(more)
-    N,P,q = more[:,0],more[:,1],more[:,3]
+    more[0],more[1],more[2],more[3] = N*(1 + 1e-6), P*(1 + 1e-6), -p, p - const + spare
+    bits = _bits(more, more > 0)                                           # from above
+    H = np.zeros((-(-k//32)*32, _wide(d)), np.int16)
+    H[:k,:d],H[:k,d:d+4],H[:k,d+4],H[k:,d+2] = h, bits.T, 0x3f80, -129      # 1, and the lowest finite number, in the columns that no centre has
+    c.H = torch.from_numpy(H).view(torch.bfloat16).T
+    N,P,_,q = _value(bits)
     c.slack = 2.02*N, 2.02*P + np.float32(sums)*N, (1.01*(const - p + spare)).astype(np.float32) + 1.01*q
 
 def _wide(d):
-    "Columns of a code: `d` features, four more numbers, and zeros up to a width that processors like"
-    return -(-(d + 4)//8)*8
+    "Columns of a code: `d` features, five more numbers, and zeros up to a width that processors like"
+    return -(-(d + 5)//8)*8
 
-def _rounded(x, length, out=None):
-    "bfloat16 codes of the rows of `x` with four more numbers, (n, `_wide(d)`), written to `out` if that is given; and two of these, (n,2) float32: the length of what rounding took off, and of the code, both from above"
-    d = x.shape[1]
-    if out is None: out = torch.empty(len(x), _wide(d), dtype=torch.bfloat16)
+def _sums(d):
+    "How far a sum of products of a code can be off in float32, generously, for numbers whose products add up to 1"
+    return 2*(d + 32)*2**-24
+
+def _about(n):
+    "Room for what `_halved` knows of n points, (n,4) float32, each column in one piece: lengths of what rounding took off and of the code, the point's zero, and what that adds to the bound"
+    return torch.zeros(4, n, dtype=torch.float32).T
+
+def _rounded(x, length, out=None, V=None):
+    "bfloat16 codes of the rows of `x` with five more numbers, (n, `_wide(d)`), written to `out` if that is given; and what is known of them, as `_about` has it, both lengths from above, all zeros 0"
+    n,d = x.shape
+    if out is None: out = torch.empty(n, _wide(d), dtype=torch.bfloat16)
+    if V is None: V = _about(n)
     out[:,:d] = x
-    V = torch.stack([torch.linalg.vector_norm(x - out[:,:d], dim=1).mul_(1 + 2*d*2**-24).add_(1e-18), length*(1 + 2**-7)], 1).float()
-    V = torch.from_numpy(_value(_bits(V.numpy(), True)))
-    out[:,d:d+2] = V; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
+    left = torch.linalg.vector_norm(x - out[:,:d].float(), dim=1).mul_(1 + 2*d*2**-24).add_(1e-18)
+    for j,a in enumerate((left, length*(1 + 2**-7))): V[:,j] = torch.from_numpy(_value(_bits(a.float().numpy(), True)))
+    out[:,d:d+2] = V[:,:2]; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
     return out, V
 
 def _halved(x, raw, length, c, V, codes, prev, m, work=None):
@@ -568,11 +579,11 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     small = kp*d <= 2**14                                                  # a whole row of float products costs less than choosing some
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
     if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
-    labels, (left,size), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
+    labels, (left,size,zero,spare), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
     at,lowest,rows,cols,over = _starts(m, kp),torch.tensor(-1, dtype=torch.int16),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
-        if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s]
+        if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
         else: y = codes[s]
         I = torch.mm(y, c.H, out=G[:w]).view(torch.int16)
         F, mine = I.numpy().reshape(-1), labels[s]
@@ -580,9 +591,15 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
         own = torch.take(I, j).numpy(); I.put_(j, lowest.expand(w))        # lowest of all where negative numbers are in order, and negative elsewhere
         best = _value(np.maximum(torch.amax(I, 1, out=top[:w]).numpy(), 0))
         g = _value(own)
-        bar = g - .004*np.abs(g) - (left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine))       # the true one is not lower
+        e = left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine)
+        bar = g - .004*np.abs(g) - (e + spare[s])                          # the true one is not lower
         r = (~(bar > 1.004*best)).nonzero()[0]
         if not len(r): continue
+        l = r.take((g.take(r) < 8*e.take(r)).nonzero()[0])                 # too near their zero: next time, all that count are positive
+        if len(l) > w//32:
+            t = _bits(zero[s][l] + 50*e.take(l) - np.maximum(g.take(l), best.take(l)), False)
+            if codes is not None: y.view(torch.int16).numpy()[l,d+4] = t
+            zero[s][l],spare[s][l] = (t := _value(t)), 2.02*_sums(d)*np.abs(t)
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
         F[j.numpy().take(r)] = own.take(r)                                 # among the rivals
         bar = bar.take(r); bar -= .004*np.abs(bar)
@@ -650,7 +667,7 @@ class _Points:
             self.n,self.d = self.X.shape
             first = self.X
         self.device = first.device if device is None else torch.device(device)
-        self.scale,self.mu,self.far,self.norms,self.V,self.Q,self.screen,self.work,self.marks = 1.,None,False,None,None,None,'none',{},None
+        self.scale,self.mu,self.far,self.norms,self.V,self.Q,self.screen,self.work,self.marks,self.whole = 1.,None,False,None,None,None,'none',{},None,None
         self._survey()
 
     def raw(self, m):
@@ -740,8 +757,13 @@ class _Points:
         "(first row, block for products, block for differences): whole where that costs no copy, the former centred where the mean is far off"
         if not self.stream and self.X.dtype == self.dtype and self.X.device == self.device and self.X.is_contiguous() and not self.far and self.scale == 1 and self.norms is None:
             yield 0, self.X, self.X
+        elif self.whole is not None: yield self.whole
         else:
-            for i,x in self.scaled(self.chunk or max(256, 2**21//self.d)): yield i, x - self.mu if self.far else x, x
+            m = self.chunk or max(256, 2**21//self.d)
+            for i,x in self.scaled(m):
+                block = i, x - self.mu if self.far else x, x
+                if self.n <= m and not self.stream: self.whole = block     # all points in one: made once
+                yield block
 
     def rows(self, at):
         "The rows `at`, scaled and not centred; `at` ascends"
@@ -802,12 +824,12 @@ class _Points:
 
     def _halve(self):
         "What `_halved` wants to know of all points: the lengths; and the codes where they are small"
-        d, self.V = self.d, torch.empty(self.n, 2, dtype=torch.float32)
+        d, self.V = self.d, _about(self.n)
         if self.n*_wide(d) <= 2**23: self.Q = torch.empty(self.n, _wide(d), dtype=torch.bfloat16)
         for i,x,_ in self.blocks():
             for j in range(0, len(x), m := _part(d)):
                 s = slice(i+j, i + min(j+m, len(x)))
-                self.V[s] = _rounded(x[j:j+m], self.length[s], None if self.Q is None else self.Q[s])[1]
+                _rounded(x[j:j+m], self.length[s], None if self.Q is None else self.Q[s], self.V[s])
 
     def _code(self, x, Q, V):
         "Write the codes of the rows `x` to `Q` and what belongs to them to `V`, a part at a time"
@@ -815,10 +837,14 @@ class _Points:
         for s in (slice(j, j+m) for j in range(0, len(x), m)):
             Q[s],V[s,0],V[s,2],V[s,3] = _encode(x[s] if self.far or self.mu is None else x[s] - self.mu, self.top*2**-30)
 
+    def _plainly(self):
+        "Products in the precision that they are asked for, also within an autocast of the user's"
+        return torch.autocast(self.device.type, enabled=False) if torch.is_autocast_enabled(self.device.type) else nullcontext()
+
     def assign(self, C, prev=None, visit=None):
         """(labels, close, rivals): nearest rows of `C` (float64, as `inward` gives them). `visit(x, s, labels)` sees every block while it is there"""
         c, out, close, rivals = self._ready(C), [], 0, 0
-        with torch.autocast(self.device.type, enabled=False):
+        with self._plainly():
             for i,x,raw in self.blocks():
                 s = slice(i, i+len(x))
                 labels,n_close,n_riv = self._block(x, raw, s, c, None if prev is None else prev[s])
