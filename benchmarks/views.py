@@ -3,11 +3,12 @@
 
     pip install -r benchmarks/requirements-views.txt     # for the benchmark only; a peer that is missing is left out, and a line says so
     python benchmarks/views.py
+    python benchmarks/views.py --keep-memory             # for all of them, as while this package trains
     python benchmarks/views.py --quick --json OUT.json
 
 benchmarks/README.md says how each number is measured.
 """
-import argparse, importlib.util, sys, time
+import argparse, contextlib, importlib.util, sys, time
 from pathlib import Path
 from statistics import median
 
@@ -80,11 +81,19 @@ def runs(images, size, batches, threads):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog='benchmarks/README.md says how each number is measured.')
     p.add_argument('--sizes', type=int, nargs='+', default=[32, 96, 224]); p.add_argument('--images', type=int, default=256); p.add_argument('--threads', type=int, default=2); p.add_argument('--repeats', type=int, default=0, help='0: by size')
+    p.add_argument('--keep-memory', action='store_true', help='memory that one gives back is kept for the next, as while this package trains')
     p.add_argument('--quick', action='store_true', help='16 images of 32 pixels, once'); p.add_argument('--json', help='file for the results')
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.quick: a.sizes, a.images, a.repeats = [32], 16, 1
     from kmeans import environment, headline, keep, others_busy, show
+    from dl4ia_nbdev.train import hold_memory
     env, tables = environment(), []; headline(env, a.threads)
+    with hold_memory() if a.keep_memory else contextlib.nullcontext(): measure(a, tables, others_busy, show)
+    keep(a, env, tables)
+
+
+def measure(a, tables, others_busy, show):
+    "Add the rows of all sizes to `tables`, and show them"
     for size in a.sizes:
         torch.manual_seed(0); small = torch.rand(a.images, 3, size//8, size//8)                        # smooth, as images are, and noise on it
         images = (F.interpolate(small, (size, size), mode='bicubic').add_(.05*torch.randn(a.images, 3, size, size)).clamp_(0, 1)*255).byte()
@@ -103,7 +112,6 @@ def main():
         m = {r: median(v) for r, v in times.items()}; best = min(v for r, v in m.items() if r not in ('dl4ia_nbdev', 'floor: two grid_sample'))
         rows = [dict(implementation=r, size=size) | {'ms': 1e3*m[r], 'spread, %': 100*(max(v) - min(v))/m[r], 'best peer / this': best/m[r], '× floor': m[r]/m['floor: two grid_sample']} for r, v in times.items()]
         print(f"\ntwo views of {a.images} images, {size} px, strength {setting(size)['s']}, {'blurred' if setting(size)['blur'] else 'no blur'}, medians of {k}; {100*others():.0f} % of the processors taken by others (a loader's workers count as others)"); show(rows); tables += rows
-    keep(a, env, tables)
 
 
 if __name__ == '__main__': main()

@@ -216,7 +216,8 @@ def _blend(x, kinds, f):
         return x.mul_(f).add_((y*grey).add_(y.mean((2, 3), keepdim=True)*mean)).clamp_(0, 1)
     for a,b in zip(cuts, cuts[1:]):
         z, part, kind = x[a:b], f[a:b], int(kinds[a])
-        if kind: y = _grey(z); y = y if kind == 2 else y.mean((2, 3), keepdim=True); z.mul_(part).add_(y.mul_(1 - part))
+        if kind == 2: z.lerp_(_grey(z), 1 - part)
+        elif kind: y = _grey(z.mean((2, 3), keepdim=True)).mul_(1 - part); z.mul_(part).add_(y)            # (the mean's grey is the grey's mean)
         else: z.mul_(part)
         z.clamp_(0, 1)
 
@@ -384,7 +385,7 @@ class GaussianBlur(Operator):
             i = torch.arange(n)[:, None]; j = n - 1 - (n - 1 - (i + torch.arange(-r, r + 1)).abs()).abs()
             both = torch.cat([w[:, 1:].flip(1), w], 1)[:, None].expand(m, n, 2*r + 1)
             return x.new_zeros(m, n*n).index_add_(1, (i*n + j).flatten(), both.reshape(m, -1)).view(m, n, n)
-        down,across = map(band, sides); x = torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)
+        down = band(sides[0]); across = down if sides[0] == sides[1] else band(sides[1]); x = torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)
         for c in range(x.shape[1]): x[:, c] = torch.bmm(down, x[:, c])                     # (all channels in one product would copy `down` for each)
         return x.clamp_(0, 1)
     @staticmethod
