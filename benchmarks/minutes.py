@@ -89,9 +89,10 @@ class Curve:
     def __init__(self, tr, te, epochs, points=10, whole=False): self.sets, self.epochs, self.every = (tr, te) if whole else (tr[:10_000], te[:2000]), epochs, max(1, epochs//points)
     def __call__(self, run, rec, history):
         e = rec['epoch'] + 1
-        if e % self.every and e != self.epochs: return
-        (h, y), (ht, yt) = ((embed(run.encoder, o), o.labels) for o in self.sets)
-        rec['curve'] = round(100*knn_accuracy(h, y, ht, yt), 2)
+        if not e % self.every or e == self.epochs: rec['curve'] = self.judge(run.encoder)
+    def judge(self, encoder):
+        (h, y), (ht, yt) = ((embed(encoder, o), o.labels) for o in self.sets)
+        return round(100*knn_accuracy(h, y, ht, yt), 2)
     @staticmethod
     def of(history):
         "[[epochs, seconds of training, loss, kNN], …] and the time of the epochs"
@@ -203,7 +204,7 @@ def untrained(a, tr, te):
     new = {'raw pixels': nn.Flatten, 'ConvNet, untrained': lambda: ConvNet(tuple(recipe['width'])), 'ConvNet twice as wide, untrained': lambda: ConvNet((64, 128, 256, 512)), 'ResNet-18, CIFAR stem, untrained': lambda: resnet(18, 32), 'ResNet-18, ImageNet stem, untrained': lambda: resnet(18, 32, small=False)}; nets = {}
     for k, make in new.items():
         with fork_seed(a.seed): nets[k] = make()
-    return [about(a, 0) | dict(representation=n) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
+    return [about(a, 0) | dict(representation=n, curve=[[0, 0., None, Curve(tr, te, 1).judge(m)]]) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
 
 
 def kept(results):
