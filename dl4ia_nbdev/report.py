@@ -21,6 +21,7 @@ def _plain(v):
     if hasattr(v, 'item') and getattr(v, 'ndim', 0) == 0: v = v.item()
     if isinstance(v, float) and not math.isfinite(v): return None if math.isnan(v) else str(v)      # JSON has neither NaN nor infinity
     if isinstance(v, Path): return str(v)
+    if isinstance(v, Table): v = v.rows
     if isinstance(v, dict): return {str(k): _plain(o) for k,o in v.items()}
     if isinstance(v, (list, tuple)): return [_plain(o) for o in v]
     if hasattr(v, 'tolist'): return _plain(v.tolist())
