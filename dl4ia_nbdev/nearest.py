@@ -791,7 +791,7 @@ class _Points:
         out = torch.empty(self.n, dtype=torch.float64, device=self.device)
         m = max(64, 2**17//self.d)
         if self.mu is None and bool((C.to(self.dtype) == C).all()): C = C.to(self.dtype)    # nothing lost in the working dtype
-        with torch.autocast(self.device.type, enabled=False):
+        with self._plainly():
             for i,x in self.scaled(m):
                 y = x.to(C.dtype) - C.index_select(0, labels[i:i+len(x)])
                 out[i:i+len(x)] = torch.linalg.vecdot(y, y)
@@ -861,7 +861,7 @@ class _Points:
 
     def _at(self, C, raw, at, prev):
         "Labels of the rows `at`, which are `raw`"
-        with torch.autocast(self.device.type, enabled=False):
+        with self._plainly():
             return self._block(raw - self.mu if self.far else raw, raw, at, self._ready(C), None if prev is None else prev[at])[0]
 
     def _block(self, x, raw, at, c, prev):
