@@ -406,7 +406,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 l = new.norm(dim=1, keepdim=True)
                 new = torch.where(l > 1e-12, new/l.clamp_min(1e-12), C)    # directions that cancel out leave none: the old centre stays
             if self._world is not None: new = self._world.first(new)        # devices of other kinds may differ in a last digit, and must not part
-            shift = float((new - C).pow(2).sum())
+            shift = float(torch.linalg.vector_norm(new - C))**2
             hist.append(dict(iteration=i, inertia=pts.back(max(J, 0.)), shift=shift**.5/pts.out, changed=changed, n_empty=n_empty, n_close=close, seconds=0.))
             C = new
             if live is not None:
@@ -481,7 +481,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Inertia from the clusters' sums and sizes and the total squared length `spread`, all around μ"
         c,s = C,sums
         if pts.mu is not None: mu = pts.mu.double(); c,s = C - mu, sums - size[:,None]*mu
-        return spread + float((size[:,None]*c).sub_(s, alpha=2).mul_(c).sum())
+        return spread + float((size[:,None]*c).sub_(s, alpha=2).view(-1).dot(c.reshape(-1)))
 
     def _points(self, X, reset=False, name='X'):
         "Checked points, and their features compared with those of `fit`"

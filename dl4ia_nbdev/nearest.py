@@ -131,7 +131,8 @@ class _Centres:
 
     def off_each(self, u, passes=4):
         "The same for every centre on its own, as (k,) factors of the length and (k,) constants: centres near the origin have small errors"
-        return self.steep*self.slope(u), torch.addcmul(self.const.abs(), self.norm, self.norm).mul_(passes*u).add_(self.lost)
+        steep,const,norm = (a if a.is_cuda else a.numpy() for a in (self.steep, self.const, self.norm))        # (numpy begins sooner)
+        with np.errstate(over='ignore'): return torch.as_tensor(steep*self.slope(u)), torch.as_tensor((abs(const) + norm*norm)*(passes*u) + self.lost)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
 def _room(work, name, m, k, dtype):
@@ -226,17 +227,18 @@ def _pick(rows, cols, low, high, raw, exact, labels):
 def _closer(s, raw, at, length, c, u):
     """A closer look at the scores `s` (written over) of the rows `at` of `raw`: each centre with its own error, and float64 for those that are as near as the errors allow.
     Returns labels, and how many rows float64 decided"""
+    see = (lambda t: t) if s.is_cuda else Tensor.numpy                     # (numpy begins sooner, and its argmin is three times as fast)
     slope,base = c.off_each(u); base *= 1.25
-    low = s.addcmul_(length[:,None], slope, value=-1).sub_(base)                                           # scores from below; from above they are twice the error higher
-    labels = low.argmin(1) if low.is_cuda else torch.from_numpy(low.numpy().argmin(1))                     # (numpy's is three times as fast)
-    own = labels[:,None]
-    wall = low.gather(1, own)[:,0] + 2.02*torch.addcmul(base.take(labels), length, slope.take(labels))
-    doubt = (~(low.scatter_(1, own, torch.inf).amin(1) > wall)).cpu().numpy().nonzero()[0]                 # (what is no number is in doubt)
+    low = s.addcmul_(length[:,None], slope, value=-1).sub_(base)           # scores from below; from above they are twice the error higher
+    labels = see(low).argmin(1); own = torch.as_tensor(labels)[:,None]
+    wall = see(low.gather(1, own)[:,0]) + 2.02*(see(base).take(labels) + see(length)*see(slope).take(labels))
+    doubt = torch.as_tensor(~(see(low.scatter_(1, own, torch.inf).amin(1)) > wall)).cpu().numpy().nonzero()[0]             # (what is no number is in doubt)
+    labels = own[:,0]
     if not len(doubt): return labels, 0
     rows, doubt = at.cpu().numpy().take(doubt), torch.from_numpy(doubt).to(labels.device)
     if _few(len(doubt), c): found = _outright(raw, c.exact, rows)
     else:
-        near = ~(low.index_select(0, doubt) > wall.index_select(0, doubt)[:,None])
+        near = ~(low.index_select(0, doubt) > torch.as_tensor(wall).index_select(0, doubt)[:,None])
         row,col = near.scatter_(1, own.index_select(0, doubt), True).nonzero().cpu().numpy().T
         found = _settle(raw, c.exact, rows.take(row), col)[1]
     labels[doubt] = torch.from_numpy(found).to(labels.device)
@@ -567,8 +569,12 @@ def _rounded(x, length, out=None, V=None):
     n,d = x.shape
     if out is None: out = torch.empty(n, _wide(d), dtype=torch.bfloat16)
     if V is None: V = _about(n)
-    out[:,:d] = x
-    left = torch.linalg.vector_norm(x - out[:,:d].float(), dim=1).mul_(1 + 2*d*2**-24).add_(1e-18)
+    m = max(64, 2**17//d)
+    left,room = (torch.empty(s, dtype=torch.float32) for s in (n, (min(n, m), d)))
+    for i in range(0, n, m):                                               # a part at a time: it stays in the cache
+        y,h = x[i:i+m],out[i:i+m,:d]
+        torch.linalg.vector_norm(room[:len(y)].copy_(h.copy_(y)).sub_(y), dim=1, out=left[i:i+m])
+    left.mul_(1 + 2*d*2**-24).add_(1e-18)
     for j,a in enumerate((left, length*(1 + 2**-7))): V[:,j] = torch.from_numpy(_value(_bits(a.float().numpy(), True)))
     out[:,d:d+2] = V[:,:2]; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
     return out, V
