@@ -153,15 +153,15 @@ def with_labels(tr, te, minutes, seed, own):
 
 
 def lightly(tr, te, minutes, seed, own, at=(), look=None):
-    "lightly's SimCLR as its own example has it (transform without blur, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over; `look` sees the network and what was done after the minutes `at`, while the clock stands"
+    "lightly's SimCLR as its own example has it (transform without blur, the colours of full `strength`, ResNet-18, batches of 256, SGD with 0.06, temperature 0.5), until the time is over; `look` sees the network and what was done after the minutes `at`, while the clock stands"
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
     from torchvision.transforms.functional import to_pil_image
-    s = dict(stem='cifar', precision='bfloat16', workers=2, batch_size=256, lr=.06, temperature=.5) | own; torch.manual_seed(seed)
+    s = dict(stem='cifar', precision='bfloat16', workers=2, batch_size=256, lr=.06, temperature=.5, strength=1.) | own; torch.manual_seed(seed)
     net = resnet(18, 32, small=s['stem'] == 'cifar'); head = SimCLRProjectionHead(512, 512, 128); loss_fn = NTXentLoss(s['temperature'])
     opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=s['lr'], momentum=.9, weight_decay=5e-4)
-    view = SimCLRTransform(input_size=32, gaussian_blur=0.)
+    view = SimCLRTransform(input_size=32, gaussian_blur=0., cj_strength=s['strength'])
     class Pairs(torch.utils.data.Dataset):
         def __len__(self): return len(tr)
         def __getitem__(self, i): return view(to_pil_image(tr.images[i]))

@@ -7,7 +7,7 @@ __all__ = ['learn_folder', 'embed_folder', 'cluster_folder', 'neighbours_folder'
            'learn_main', 'embed_main', 'cluster_main', 'neighbours_main', 'look_main', 'evaluate_main']
 
 # %% ../nbs/08_apply.ipynb #9e717cd8
-import argparse, json, math, os, signal, sys, tempfile, time, warnings
+import argparse, json, math, os, signal, sys, tempfile, time, warnings, zipfile
 from pathlib import Path
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from .data import ImageSet, _atomic, _check_n, _check_seed, open_image
 from .encoders import Encoder, _KINDS, _SHIPPED, build_encoder, load_encoder, pretrained, save_encoder
 from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
 from .kmeans import KMeans
+from .nearest import assign
 from .processes import World
 from .report import Report, Table, environment
-from .train import StopTraining, pick_device
+from .train import StopTraining, _stamp, pick_device
 
 # %% ../nbs/08_apply.ipynb #0c8cb695
 def _read(folder, size, channels, cache, progress, least=1):
@@ -58,10 +59,13 @@ def _epoch_seconds(method, net, images, seed, batch):
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); trial(); return trial()*len(images)/len(part)
 
 def _groups(h, k, seed):
-    "K-means on the directions of features: (group of each, 0 the largest; distance to its centre)"
-    x = _directions(h, h.mean(0)) if len(h) > 1 else h; km = KMeans(k, n_init=5, random_state=seed).fit(x); u = torch.as_tensor(km.labels_)
-    order = u.bincount(minlength=k).argsort(descending=True, stable=True)
-    return order.argsort()[u], (x - torch.as_tensor(km.cluster_centers_)[u]).norm(dim=1)
+    "K-means on the directions of features: (mean of the features, centres of the directions), the group of most rows first"
+    mean = h.mean(0) if len(h) > 1 else torch.zeros_like(h[0]); km = KMeans(k, n_init=5, random_state=seed).fit(_directions(h, mean))
+    return mean, torch.as_tensor(km.cluster_centers_)[torch.as_tensor(km.labels_).bincount(minlength=k).argsort(descending=True, stable=True)]
+
+def _sorted_into(h, mean, centres):
+    "(group of each row of features, distance to its centre)"
+    u,sq = assign(_directions(h, mean), centres); return u, sq.sqrt()
 
 def _verdict(before, after, history):
     "Is it working? (sentence, is it a warning?) in turn"
@@ -188,7 +192,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
                 show_neighbours(part.images[q], part.images[i], correct=None if part.labels is None else part.labels[i] == part.labels[q][:, None], ax=ax, title=name)
             r.figure(fig, 'Five pictures and their nearest, before training and after.' + ('' if part.labels is None else ' Green: the same subfolder.'), 'Two grids of small pictures')
         if n >= 20 and images.shape[1] in (1, 3):
-            k = max(2, min(8, len(part)//10)); u, d = _groups(H['trained'], k, seed); r.section('Groups'); rows = []
+            k = max(2, min(8, len(part)//10)); u, d = _sorted_into(H['trained'], *_groups(H['trained'], k, seed)); r.section('Groups'); rows = []
             for c in u.unique().tolist(): i = (u == c).nonzero().flatten(); i = i[d[i].argsort()][:12]; x = part.images[i]; rows.append(torch.cat([x, x.new_full((12 - len(i), *x.shape[1:]), 255)]))
             fig,ax = plt.subplots(figsize=(9, .75*len(rows)), layout='constrained'); show_grid(torch.cat(rows), ncol=12, ax=ax); r.figure(fig, f'{len(rows)} groups of K-means, largest first, up to twelve pictures nearest to each centre.', 'A row of pictures for each group')
         w = next((m.weight for m in enc.modules() if isinstance(m, nn.Conv2d)), None)
@@ -210,6 +214,12 @@ def _encoder(encoder, device):
 
 def _check_ending(name, path, *ends):
     if path is not None and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
+
+def _save_npz(path, **arrays):
+    "Arrays to a file, whole or not at all"
+    def write(tmp):
+        with open(tmp, 'wb') as f: np.savez(f, **arrays)
+    _atomic(Path(path).expanduser(), write)
 
 def _write_table(rows, path):
     "Rows to a file, .csv or .parquet"
@@ -234,9 +244,7 @@ def embed_folder(
     _check_ending('out', out, '.npz', '.csv', '.parquet')
     enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress); h = enc.features(images, precision='auto')
     if out is not None and Path(out).suffix.lower() == '.npz':
-        def write(tmp):
-            with open(tmp, 'wb') as f: np.savez(f, files=np.array(images.files), features=h.numpy())
-        _atomic(Path(out), write)
+        _save_npz(out, files=np.array(images.files), features=h.numpy())
     elif out is not None: _write_table([dict(file=f) | {f'f{j}': v for j,v in enumerate(row)} for f,row in zip(images.files, h.tolist())], out)
     return images, h
 
@@ -250,16 +258,36 @@ def cluster_folder(
     device:str='auto',         # As in `embed_folder`
     cache=True,                # As in `ImageSet.from_folder`
     progress:bool=False,       # Say what is going on, on stderr
-)->Table:                      # file, cluster (0: the largest), distance to the centre; nearest first within a cluster
-    "Group the pictures of a folder by K-means on the directions of their features; raises `ValueError` for more groups than pictures"
+    save=None,                 # File to keep the groups in, .npz; None: none
+    groups=None,               # File that `save` wrote: the pictures are sorted into its groups, none are sought
+)->Table:                      # file, cluster (0: the one that was largest when the groups were found), distance to the centre; nearest first within a cluster
+    """Group the pictures of a folder by K-means on the directions of their features, or sort them into groups that were found before, each picture into the nearest.
+
+    Raises `ValueError` for more groups than pictures, and for a file `groups` that is none or that another encoder was used for."""
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
-    _check_ending('out', out, '.csv', '.parquet'); _check_ending('sheet', sheet, '.html')
-    images, h = embed_folder(folder, encoder, None, device, cache, progress); n = len(images); k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
-    if k > n: raise ValueError(f"n_clusters must be at most the number of pictures ({n}), got {k}")
-    u, d = _groups(h, k, seed); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))
+    if groups is not None and n_clusters is not None: raise ValueError("n_clusters or groups: new groups or those of a file, got both")
+    _check_ending('out', out, '.csv', '.parquet'); _check_ending('sheet', sheet, '.html'); _check_ending('save', save, '.npz'); enc = _encoder(encoder, device); stamp = _stamp(enc.state_dict())
+    if groups is not None: found = _kept_groups(groups, stamp)
+    images, h = embed_folder(folder, enc, None, device, cache, progress); n = len(images)
+    if groups is None:
+        k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
+        if k > n: raise ValueError(f"n_clusters must be at most the number of pictures ({n}), got {k}")
+        found = _groups(h, k, seed)
+    if save is not None: _save_npz(save, mean=found[0].numpy(), centres=found[1].numpy(), encoder=stamp)
+    k = len(found[1]); u, d = _sorted_into(h, *found); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))
     if out is not None: _write_table(rows, out)
     if sheet is not None: _sheet(images, rows, k, sheet)
     return Table(rows, 'clusters')
+
+def _kept_groups(path, stamp):
+    "(mean, centres) as `cluster_folder` kept them, for the encoder whose weights have this stamp"
+    path = Path(path).expanduser()
+    try:
+        with np.load(path) as z: mean,centres,other = torch.from_numpy(z['mean']), torch.from_numpy(z['centres']), str(z['encoder'])
+    except FileNotFoundError as e: raise FileNotFoundError(f"groups: there is no file {path}") from e
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e: raise ValueError(f"groups: {path} is not a file that save= (--save) wrote") from e
+    if other != stamp: raise ValueError(f"groups: those of {path} were found with another encoder, whose features mean something else; give that one")
+    return mean, centres
 
 def _sheet(images, rows, k, path):
     "Contact sheets: a strip of pictures a group"
@@ -268,7 +296,7 @@ def _sheet(images, rows, k, path):
     at = {f: i for i,f in enumerate(images.files)}; r = Report(f'{images.name}: {k} groups', f'{len(images)} pictures; in each strip those nearest to the centre come first.')
     for c in range(k):
         mine = [o['file'] for o in rows if o['cluster'] == c]; ix = [at[f] for f in mine[:24]]; r.section(f'Group {c}: {len(mine)} picture{"s"*(len(mine) != 1)}')
-        if images.shape[1] in (1, 3): fig,ax = plt.subplots(figsize=(9, .8*-(-len(ix)//12)), layout='constrained'); show_grid(images.images[ix], ncol=min(12, max(2, len(ix))), ax=ax); r.figure(fig, '', f'{len(ix)} pictures of group {c}')
+        if ix and images.shape[1] in (1, 3): fig,ax = plt.subplots(figsize=(9, .8*-(-len(ix)//12)), layout='constrained'); show_grid(images.images[ix], ncol=min(12, max(2, len(ix))), ax=ax); r.figure(fig, '', f'{len(ix)} pictures of group {c}')
         r.text(', '.join(mine[:6]) + (', …' if len(mine) > 6 else ''))
     return r.write(path)
 
@@ -349,10 +377,11 @@ def _learn(a):
     if World().main: print(page)
 def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet); print(f"{a.out}: {len(h)} × {h.shape[1]}")
 def _cluster(a):
-    t = cluster_folder(a.folder, a.encoder, a.clusters, a.out, a.sheet, a.seed, a.device, not a.no_cache, not a.quiet)
+    t = cluster_folder(a.folder, a.encoder, a.clusters, a.out, a.sheet, a.seed, a.device, not a.no_cache, not a.quiet, a.save, a.groups)
     if a.out is None: sys.stdout.write(t.to_csv())
     else: print(a.out)
     if a.sheet: _say(f"contact sheets: {a.sheet}")
+    if a.save: _say(f"the groups: {a.save}")
 def _neighbours(a): sys.stdout.write(neighbours_folder(a.folder, a.encoder, a.query, a.k, a.device, not a.no_cache, not a.quiet).to_csv())
 def _look(a): print(look_folder(a.folder, a.encoder, a.out, a.filters, device=a.device, cache=not a.no_cache, progress=not a.quiet))
 def _evaluate(a):
@@ -375,8 +404,8 @@ def _parser(only=None):
         t = q.add_mutually_exclusive_group(); t.add_argument('--epochs', type=int, help='walks through the pictures (default: by their number)'); t.add_argument('--minutes', type=float, help='time for everything, the report included')
         q.add_argument('--out', default='learned', help='folder for encoder, settings, history and report (default: learned)'); q.add_argument('--seed', type=int, default=0, help='same seed, same result on the same machine'); q.add_argument('--resume', action='store_true', help='go on with a run that was stopped')
     if q := command('embed', _embed, 'Features of all pictures of a folder.', 'Example: dl4ia_embed holiday holiday-encoder --out holiday.npz'): q.add_argument('--out', default='features.npz', help='.npz, .csv or .parquet (default: features.npz)')
-    if q := command('cluster', _cluster, 'Group the pictures of a folder.', 'Example: dl4ia_cluster holiday holiday-encoder --clusters 12 --out groups.csv --sheet groups.html'):
-        q.add_argument('--clusters', type=int, help='how many (default: by the number of pictures)'); q.add_argument('--out', help='.csv or .parquet (default: CSV on standard output)'); q.add_argument('--sheet', help='.html with a strip of pictures a group'); q.add_argument('--seed', type=int, default=0, help='of the starts of K-means')
+    if q := command('cluster', _cluster, 'Group the pictures of a folder.', 'Example: dl4ia_cluster holiday holiday-encoder --clusters 12 --out groups.csv --sheet groups.html --save groups.npz\n\nNew pictures into the same groups: dl4ia_cluster new-pictures holiday-encoder --groups groups.npz'):
+        t = q.add_mutually_exclusive_group(); t.add_argument('--clusters', type=int, help='how many (default: by the number of pictures)'); t.add_argument('--groups', metavar='FILE', help='sort the pictures into the groups of this file, which --save wrote'); q.add_argument('--out', help='.csv or .parquet (default: CSV on standard output)'); q.add_argument('--sheet', help='.html with a strip of pictures a group'); q.add_argument('--save', metavar='FILE', help='keep the groups in this file, .npz, for --groups'); q.add_argument('--seed', type=int, default=0, help='of the starts of K-means')
     if q := command('neighbours', _neighbours, 'The pictures of a folder that are most similar to given ones.', 'Example: dl4ia_neighbours holiday holiday-encoder sunset.jpg -k 5'): q.add_argument('query', nargs='+', metavar='QUERY', help='files anywhere, or names within FOLDER'); q.add_argument('-k', type=int, default=10, help='how many (default: 10)')
     if q := command('look', _look, 'What an encoder responds to: filters, pictures that excite them, images made for them.', 'Example: dl4ia_look holiday holiday-encoder --out look.html'): q.add_argument('--out', default='look.html', help='the page (default: look.html)'); q.add_argument('--filters', type=int, default=8, help='filters a layer (default: 8)')
     if q := command('evaluate', _evaluate, 'Judge an encoder by the subfolders of a folder, beside chance, raw pixels and the untrained network.', 'Example: dl4ia_evaluate sorted holiday-encoder --csv table.csv'): q.add_argument('--test', help='a folder of the same subfolders to judge on (default: a fifth of the pictures)'); q.add_argument('--csv', help='write the table here too'); q.add_argument('--seed', type=int, default=0, help='of everything that is drawn')
