@@ -30,10 +30,9 @@ def _check_encoder(encoder):
 def _check_trainable(encoder):
     if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
 
-def _check_stem(encoder, images):
-    "Warn where a ResNet made for 224 pixels gets small images: it halves them twice before its first block"
+def _check_stem(encoder, side):
+    "Warn where a ResNet made for 224 pixels gets images of a small `side`: it halves them twice before its first block"
     from torchvision.models import ResNet
-    side = min(images.shape[2:])
     if side < 96 and any(isinstance(m, ResNet) and m.conv1.stride[0] > 1 and not isinstance(m.maxpool, nn.Identity) for m in encoder.modules()):
         warnings.warn(f"encoder: its first layers are made for large images and leave a quarter of {side} pixels; resnet(18, size={side}) has the stem for small ones, and learns far better from them", stacklevel=3)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import _check_feature_names
-from .nearest import _Points, _cdist, _check_way, _enter, _part, _room, _u_mm, _whole, assign, pairwise_sq_dists
+from .nearest import _Points, _cdist, _check_way, _enter, _list, _part, _room, _u_mm, _whole, assign, pairwise_sq_dists
 
 # %% ../nbs/01_kmeans.ipynb #65e12281
 _all_ = ['assign', 'pairwise_sq_dists']
@@ -162,6 +162,12 @@ def _random(n, k, g, w=None):
     key = torch.rand(n, generator=g, dtype=torch.float64).log()/w.cpu()     # the k largest u^(1/w): draws by weight without putting back
     return key.nan_to_num(nan=-torch.inf).topk(k).indices
 
+def _some(n, most, g, w):
+    "Numbers of `most` of n points, drawn at random and sorted; those without weight only where the others are fewer"
+    at = torch.randperm(n, generator=g)
+    if w is not None: at = at[(w.cpu()[at] == 0).to(torch.uint8).argsort(stable=True)]
+    return at[:most].sort().values
+
 def _parallel(pts, k, g, w=None, rounds=5, factor=2):
     "Centres by k-means‖ (Bahmani et al. 2012, Algorithm 2): a few rounds that each draw about factor·k candidates, then weighted greedy k-means++ among them"
     n,dev = pts.n, pts.device
@@ -186,8 +192,8 @@ def _parallel(pts, k, g, w=None, rounds=5, factor=2):
     Z = (cand - cand.mean(0)).to(pts.dtype)
     return cand[_plus_plus(Z, k, g, 2 + int(math.log(k)), weight)]
 
-def _memory(pts, most=None, g=None):
-    "The points as one block of memory for k-means++; of a stream, `most` of them drawn at random. Returns (X, their numbers or None)"
+def _memory(pts, most=None, g=None, w=None):
+    "The points as one block of memory for k-means++; of a stream, `most` of them drawn at random, those that have weight first. Returns (X, their numbers or None)"
     if not pts.stream:
         X = None
         for i,x,_ in pts.blocks():
@@ -195,7 +201,7 @@ def _memory(pts, most=None, g=None):
             if X is None: X = torch.empty(pts.n, pts.d, dtype=pts.dtype, device=pts.device)
             X[i:i+len(x)] = x
         return X, None
-    at = torch.randperm(pts.n, generator=g)[:most].sort().values.to(pts.device)
+    at = _some(pts.n, most, g, w).to(pts.device)
     x = pts.rows(at)
     return x if pts.mu is None else x - pts.mu, at
 
@@ -234,16 +240,17 @@ def _half(pieces, mine):
 
 def _moves(pieces, d, labels, sizes, empty, g):
     "For every empty cluster the points it gets: [(their numbers, the cluster)]. `pieces(at)` fetches points, as (numbers, rows) part by part, `d()` squared distances"
-    out, labels, sizes, dist = [], labels.clone(), sizes.tolist(), None
+    out, labels, sizes, dist, whole = [], labels.clone(), sizes.tolist(), None, set()
     for j in [j for j,s in enumerate(sizes) if s == 0]:
         if empty == 'split':
             take = None
-            for b in sorted(range(len(sizes)), key=lambda b: -sizes[b]):    # the biggest first; identical points cannot be cut
+            for b in sorted(set(range(len(sizes))) - whole, key=lambda b: (-sizes[b], b)):     # the biggest first
                 if sizes[b] < 2: break
                 mine = (labels == b).nonzero()[:,0]
                 half = _half(pieces, mine)
                 if 0 < len(half) < len(mine): take = half; break
-            if take is None: continue
+                whole.add(b)                                                # identical points cannot be cut, and are not tried again
+            if take is None: break
         else:
             alone = torch.tensor([s < 2 for s in sizes], device=labels.device)[labels] | (labels < 0)      # a cluster of one keeps its point; a label below 0 is no candidate
             if empty == 'farthest':
@@ -307,7 +314,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         spherical=False,    # Cosine K-means: points and centres of unit length?
         warm_start=False,   # Start `fit` from the centres of the last one?
         random_state=None,  # None, a whole number, a numpy RandomState or a CPU torch.Generator
-        device=None,        # Where to compute, if not where X is; X then goes there block by block
+        device=None,        # Where to compute, if not where X is; X then goes there block by block (for a start by 'k-means++' at once)
         chunk_size=None,    # Rows handled at once; None chooses by k and device
         screen='auto',      # How the nearest centre is found: 'auto', 'int8', 'bfloat16' or 'none'; changes the time, never the labels
         trace=False,        # Keep centres and labels of every iteration in trace_?
@@ -342,13 +349,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _given(self, pts):
         "The centres to start from where they are given, else None"
-        if self.warm_start and hasattr(self, 'cluster_centers_'): return self._fitting(self.cluster_centers_, pts)
+        if self.warm_start and hasattr(self, 'cluster_centers_'): return self._fitting(self.cluster_centers_, pts, 'the centres of the last fit, which warm_start begins from,')
         return None if isinstance(self.init, str) or callable(self.init) else self._fitting(self.init, pts)
 
-    def _fitting(self, C, pts):
+    def _fitting(self, C, pts, name='init'):
         "Centres from outside, checked (float64, on the scale of the working)"
-        k, C = self.n_clusters, _enter(C, 'init')[0]
-        if C.shape != (k,pts.d) and not (self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"init must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
+        k, C = self.n_clusters, _enter(C, name)[0]
+        if C.shape != (k,pts.d) and not (self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"{name} must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
+        if self.spherical and (zero := (C == 0).all(1).nonzero()[:,0].tolist()): raise ValueError(f"{name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, k)}")
         return pts.inward(C)
 
     def _ask(self, pts, g, at=None):
@@ -363,7 +371,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if callable(self.init): return self._ask(pts, g)
         if self.init == 'random': return pts.rows(_random(pts.n, k, g, w).to(pts.device)).double() if not pts.stream else pts.rows(_random(pts.n, k, g, w).sort().values).double()
         if self.init == 'k-means||': return _parallel(pts, k, g, w)
-        X,at = _memory(pts, max(16*k, 2**16), g)
+        X,at = _memory(pts, max(16*k, 2**16), g, w)
         w = w if at is None or w is None else w[at]
         rows = _plus_plus(X, k, g, 2 + int(math.log(k)), w)
         if at is None: return pts.rows(rows).double()
@@ -490,7 +498,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         elif reset and hasattr(self, 'feature_names_in_'): del self.feature_names_in_
         pts = _Points(X, name, self.device, self.spherical, self.chunk_size) if self._world is None or self._world.size == 1 else _SharedPoints(self._world, X, name, self.device, self.spherical, self.chunk_size)
         if reset: self.n_features_in_ = pts.d
-        elif pts.d != self.n_features_in_: raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input")
+        elif pts.d != (d := self.cluster_centers_.shape[1]): raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {d} features as input")     # (a fit that failed may have seen others)
         return pts
 
     def _seen(self, X):
@@ -582,7 +590,7 @@ class MiniBatchKMeans(KMeans):
         given = self._given(pts)
         if given is not None: return given
         n = max(self.n_clusters, min(pts.n, self.init_size or 3*max(self.n_clusters, self.batch_size)))
-        at = torch.arange(pts.n) if n == pts.n else torch.randperm(pts.n, generator=g)[:n].sort().values
+        at = torch.arange(pts.n) if n == pts.n else _some(pts.n, n, g, w)
         if callable(self.init): return self._ask(pts, g, at)
         some = _Points(pts.rows(at.to(pts.device)), spherical=self.spherical)
         some.asked = self.screen

@@ -7,7 +7,7 @@ __all__ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01a_nearest.ipynb #ce00cbb4
 import functools, math, numbers, time, warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from torch import Tensor
@@ -92,6 +92,22 @@ def _matmul_precision():
     "What torch is set to; the least where it is set for each backend and has no single word for it"
     try: return torch.get_float32_matmul_precision()
     except RuntimeError: return 'medium'
+
+@contextmanager
+def _full_products():
+    "Products of float32 matrices in float32's own precision inside the block, whatever torch is set to"
+    if _matmul_precision() == 'highest': yield; return
+    places = [m for m in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, 'matmul', None)) if hasattr(m, 'fp32_precision')]     # (older versions have one word for all)
+    before = [m.fp32_precision for m in places] or torch.get_float32_matmul_precision()
+    try:
+        if places:
+            for m in places: m.fp32_precision = 'ieee'
+        else: torch.set_float32_matmul_precision('highest')
+        yield
+    finally:
+        if places:
+            for m,p in zip(places, before): m.fp32_precision = p
+        else: torch.set_float32_matmul_precision(before)
 
 # %% ../nbs/01a_nearest.ipynb #2ddd3175
 class _Centres:
@@ -659,7 +675,7 @@ class _Points:
         self.name,self.spherical,self.chunk = name,spherical,chunk
         if hasattr(X, 'batches') and hasattr(X, 'images'): X = X.images.flatten(1)           # an ImageSet: its bytes, 0 to 255
         self.stream = callable(X) or not (isinstance(X, (Tensor, np.ndarray)) or hasattr(X, '__array__') or hasattr(X, 'toarray') or not hasattr(X, '__iter__')
-                                          or isinstance(X, (list, tuple)) and not (len(X) and getattr(X[0], 'ndim', 0) == 2))
+                                          or isinstance(X, (list, tuple)) and not (len(X) and getattr(self._batch(X[0]), 'ndim', 0) == 2))
         if self.stream:
             if not callable(X) and iter(X) is X: raise TypeError(f"{name} is an iterator, which can be read only once, and K-means reads its points many times: give a list of batches, "
                                                                  "a loader, or a function that returns a new iterator each time; or feed MiniBatchKMeans.partial_fit")
@@ -698,7 +714,7 @@ class _Points:
         return torch.linalg.vecdot(x, torch.linspace(1, 2, x.shape[1], dtype=torch.float64).sqrt())
 
     @staticmethod
-    def _batch(b): return b[0] if isinstance(b, (tuple, list)) else b      # (points, labels), as loaders give them
+    def _batch(b): return b[0] if isinstance(b, (tuple, list)) and len(b) else b           # (points, labels), as loaders give them
 
     def _survey(self):
         "Refuse what is not finite; find scale, mean and total squared length. Two passes over the points at most"

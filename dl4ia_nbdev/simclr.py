@@ -9,12 +9,13 @@ __all__ = ['nt_xent', 'projection_head', 'attraction', 'LARS', 'SimCLR']
 import math, numbers, time, warnings
 from types import SimpleNamespace
 from typing import Any
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
-from .nearest import _product, _whole
+from .nearest import _full_products, _product, _whole
 from .processes import World
 from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, _told, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
@@ -96,7 +97,7 @@ class _NTXent(torch.autograd.Function):
     "The loss; its gradient is formed while the loss is"
     @staticmethod
     def forward(ctx, z1, z2, tau, tile, world, rows):
-        with torch.autocast(z1.device.type, enabled=False):
+        with torch.autocast(z1.device.type, enabled=False), _full_products():
             u,inv = _unit(torch.cat([z1, z2])); loss,g = _loss_and_gradient(u, tau, any(ctx.needs_input_grad[:2]), tile, world, rows)
             if world is not None: loss = world.sum(loss)
             if g is not None: g.addcmul_((g*u).sum(1, keepdim=True), u, value=-1).mul_(inv/len(u))          # through the normalisation
@@ -167,6 +168,10 @@ def _norm(parts):
     "Length of all parts together; on the CPU by products with themselves, which are sooner done than torch's norm"
     return torch.stack([torch.dot(v := p.reshape(-1), v).sqrt() if p.device.type == 'cpu' and p.dtype.itemsize > 2 else p.norm() for p in parts]).norm()
 
+def _plain(v):
+    "A number of numpy's as Python's, which checkpoints can hold"
+    return v.item() if isinstance(v, np.generic) else v
+
 class LARS(torch.optim.Optimizer):
     "Layer-wise adaptive rate scaling (You et al. 2017, with the decay inside the norm), momentum after the scaling; parameters with one dimension take plain steps without decay"
     def __init__(self,
@@ -178,8 +183,8 @@ class LARS(torch.optim.Optimizer):
     ):
         "Raises `ValueError` for a setting that is negative or no number, and for a momentum of 1 or more"
         for k,v in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay), ('trust', trust)):
-            if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < (1 if k == 'momentum' else math.inf): raise ValueError(f"{k} must be a number of at least 0{' and below 1' if k == 'momentum' else ''}, got {v!r}")
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust))
+            if isinstance(v, bool) or not isinstance(v, numbers.Real) or not 0 <= v < (1 if k == 'momentum' else math.inf): raise ValueError(f"{k} must be a number of at least 0{' and below 1' if k == 'momentum' else ''}, got {v!r}")
+        super().__init__(params, dict(lr=_plain(lr), momentum=_plain(momentum), weight_decay=_plain(weight_decay), trust=_plain(trust)))
     @torch.no_grad()
     def step(self,
         closure=None, # A function that computes the loss anew, or None
@@ -251,6 +256,7 @@ class SimCLR:
             if v is not None or k != 'watch_every': _whole(v, k, lo)
         if not isinstance(projection_head, nn.Module): _whole(projection_head, 'projection_head', 0)
         if optimizer not in _RATES: raise ValueError(f"optimizer must be one of {tuple(_RATES)}, got {optimizer!r}")
+        temperature, lr, momentum, weight_decay, warmup = map(_plain, (temperature, lr, momentum, weight_decay, warmup))
         for k,x,hi in (('temperature', temperature, math.inf), ('lr', lr, math.inf), ('momentum', momentum, 1), ('weight_decay', weight_decay, math.inf), ('warmup', warmup, 1)):
             if (x is not None or k != 'lr') and (isinstance(x, bool) or not isinstance(x, (int, float)) or not 0 <= x < hi or (k == 'lr' and x == 0)): raise ValueError(f"{k} must be a {'positive ' if k == 'lr' else ''}number of at least 0{f' and below {hi}' if hi == 1 else ''}, got {x!r}")
         if temperature < .005: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
@@ -322,8 +328,8 @@ class SimCLR:
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
-        path = _checkpoint(checkpoint, resume); _check_stem(self.encoder, images)
-        device, views, N = _device(self.encoder), self._views_of(images), min(self.batch_size, n); world = World(device)
+        path, device, views, N = _checkpoint(checkpoint, resume), _device(self.encoder), self._views_of(images), min(self.batch_size, n); world = World(device)
+        _check_stem(self.encoder, min(getattr(next(iter(views.first.ops), None), 'size', images.shape[2:])))          # what the encoder will see
         if N < world.size: raise ValueError(f"batch_size must be at least the number of processes ({world.size}), got {N}{'' if N == self.batch_size else ' images'}")
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
-from .nearest import _matmul_precision
+from .nearest import _full_products, _matmul_precision
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
 _block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a part of it that a processor's cache takes
@@ -169,7 +169,7 @@ def _resize_weights(first, length, n_out, n_in, flip, dtype):
 
 def _by_matrices(x, box, flip, size):
     y,l,h,w = box.unbind(1); H,W = x.shape[2:]
-    return _resize_weights(y, h, size[0], H, torch.zeros_like(flip), x.dtype)[:, None] @ x @ _resize_weights(l, w, size[1], W, flip, x.dtype)[:, None].mT
+    with _full_products(): return _resize_weights(y, h, size[0], H, torch.zeros_like(flip), x.dtype)[:, None] @ x @ _resize_weights(l, w, size[1], W, flip, x.dtype)[:, None].mT
 
 # %% ../nbs/04a_views.ipynb #6db8c8c7
 def _by_grid(x, box, flip, size):
@@ -260,6 +260,7 @@ class ColorJitter(Operator):
         hue=None,       # Largest shift of the hue in turns; None: 0.2 s; 0 for images of two channels, or more than three
     )->'ColorJitter':
         "SimCLR's distortion of strength s: 0.8 s of brightness, contrast and saturation, 0.2 s of hue (Chen et al. 2020, App. A); raises `ValueError` for a strength below 0 or above 2.5, and for what is no probability"
+        if isinstance(s, bool) or not isinstance(s, numbers.Real) or not 0 <= s < math.inf or s > 2.5 and hue is None: raise ValueError(f"s must be a number from 0 to 2.5, got {s!r}")
         return cls(.8*s, .8*s, .8*s, .2*s if hue is None else hue, p=p)
     def draw(self, n, shape, generator=None):
         "`applied`, the three factors, `hue` in turns, and the `order` (n, 4): 0 brightness, 1 contrast, 2 saturation, 3 hue"
@@ -360,7 +361,7 @@ class GaussianBlur(Operator):
         p:float=.5,                 # Probability
     ):
         "Raises `ValueError` for an even kernel and for widths that are none"
-        if kernel_size is not None and (not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0): raise ValueError(f"kernel_size must be odd, or it would shift the image, got {kernel_size!r}")
+        if kernel_size is not None and (not isinstance(kernel_size, numbers.Integral) or kernel_size < 1 or kernel_size % 2 == 0): raise ValueError(f"kernel_size must be odd, or it would shift the image, got {kernel_size!r}")
         self.kernel_size, self.sigma, self.p = kernel_size, _range((sigma, sigma) if isinstance(sigma, (int, float)) else sigma, 'sigma'), _probability(p)
         if self.sigma[0] <= 0: raise ValueError(f"sigma must be larger than 0, got {self.sigma}")
     def draw(self, n, shape, generator=None):
@@ -467,7 +468,8 @@ class Augment:
         if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > torch.tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
         key = None if mixed else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n) if key is None else key.argsort(stable=True)
-        step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*size[0]*size[1])); out = None
+        cut = src.dtype == torch.uint8 and src.shape[1] <= 4; most = max(math.prod(size), 0 if cut else math.prod(src.shape[2:]))                # (other images are held whole before they are cut)
+        step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool), size, dtype)
@@ -491,6 +493,7 @@ class Views:
             if not isinstance(o, Augment) and (k == 'first' or o is not None): raise TypeError(f"{k} must be an Augment, got {type(o).__name__}")
         if normalize is not None:
             if any(isinstance(o, Normalize) for a in (self.first, self.second) if a is not None for o in a.ops): raise ValueError(f"normalize must be None where the views normalise already, got {normalize!r}")
+            if not isinstance(normalize, (ImageSet, tuple, list)) or not isinstance(normalize, ImageSet) and len(normalize) != 2: raise TypeError(f"normalize must be None, an ImageSet or (mean, std), got {normalize!r}")
             nz = Normalize(normalize) if isinstance(normalize, ImageSet) else Normalize(*normalize)
             self.first, self.second = (None if o is None else Augment(*o.ops, nz) for o in (self.first, self.second))
     def __repr__(self): return f"Views({self.first!r}{'' if self.second is None else f', {self.second!r}'})"
