@@ -245,7 +245,7 @@ def environment():
     from importlib.metadata import PackageNotFoundError, version
     from dl4ia_nbdev.report import environment
     env = environment()
-    for o in ('scikit-learn', 'faiss-cpu', 'threadpoolctl'):
+    for o in ('scikit-learn', 'faiss-cpu', 'threadpoolctl', 'lightly', 'kornia', 'pytorch-metric-learning'):
         try: env['versions'][o] = version(o)
         except PackageNotFoundError: env['versions'][o] = None
     pools = [{o: p.get(o) for o in ('user_api', 'prefix', 'version', 'architecture', 'num_threads')} for p in threadpoolctl.threadpool_info()]

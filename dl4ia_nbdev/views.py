@@ -392,7 +392,7 @@ class GaussianBlur(Operator):
     @staticmethod
     def _blur(x, w):
         "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards"
-        r = int((w > 1e-5).any(0).sum()) - 1; w = w.to(x.device, x.dtype)[:, :, None, None, None]
+        r = int((w > 1e-5).any(0).sum()) - 1; w = w[:, :r + 1]/(2*w[:, :r + 1].sum(1, keepdim=True) - w[:, :1]); w = w.to(x.device, x.dtype)[:, :, None, None, None]
         for axis in (3, 2):
             if not r: break
             pad = F.pad(x, (r, r, 0, 0) if axis == 3 else (0, 0, r, r), mode='reflect'); n = x.shape[axis]
