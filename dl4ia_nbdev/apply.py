@@ -27,7 +27,7 @@ def _read(folder, size, channels, cache, progress, least=1):
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*could not be read and were left out.*')          # said below, and in the report
         images = ImageSet.from_folder(folder, size=size, on_error='skip', channels=channels, cache=cache, progress=progress)
-    if progress and images.skipped: _say(f"{len(images.skipped)} file{'s'*(len(images.skipped) > 1)} left out:\n" + '\n'.join(f'  {f}: {why}' for f,why in images.skipped[:20]))
+    if progress and images.skipped: _say(f"{len(images.skipped)} file{'s'*(len(images.skipped) > 1)} left out:\n" + '\n'.join(f'  {os.path.relpath(f, Path(folder).expanduser())}: {why}' for f,why in images.skipped[:20]))
     if len(images) < least: raise ValueError(f"folder: {len(images)} picture{'s' if len(images) > 1 else ''} in {folder}, at least {least} are wanted for this")
     return images
 
