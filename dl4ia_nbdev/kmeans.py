@@ -356,7 +356,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Centres from outside, checked (float64, on the scale of the working)"
         k, C = self.n_clusters, _enter(C, name)[0]
         if C.shape != (k,pts.d) and not (self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"{name} must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
-        if self.spherical and (zero := (C == 0).all(1).nonzero()[:,0].tolist()): raise ValueError(f"{name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, k)}")
+        if self.spherical and name == 'init' and (zero := (C == 0).all(1).nonzero()[:,0].tolist()): raise ValueError(f"{name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, k)}")
         return pts.inward(C)
 
     def _ask(self, pts, g, at=None):

@@ -18,7 +18,7 @@ from .evaluate import _channels_last, _check_encoder, _check_stem, _check_traina
 from .nearest import _full_products, _product, _whole
 from .processes import World
 from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, _told, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
-from .views import Augment, Normalize, Views, _generator, simclr_cifar, simclr_imagenet
+from .views import Augment, Normalize, RandomResizedCrop, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
 _keep = 1 << 22   # entries of the matrix that stay in memory between the two passes: 16 MiB of float32
@@ -329,7 +329,7 @@ class SimCLR:
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
         path, device, views, N = _checkpoint(checkpoint, resume), _device(self.encoder), self._views_of(images), min(self.batch_size, n); world = World(device)
-        _check_stem(self.encoder, min(getattr(next(iter(views.first.ops), None), 'size', images.shape[2:])))          # what the encoder will see
+        crop = next((o for o in views.first.ops[:1] if isinstance(o, RandomResizedCrop)), None); _check_stem(self.encoder, min(crop.size if crop else images.shape[2:]))          # what the encoder will see
         if N < world.size: raise ValueError(f"batch_size must be at least the number of processes ({world.size}), got {N}{'' if N == self.batch_size else ' images'}")
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
