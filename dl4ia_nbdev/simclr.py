@@ -118,7 +118,7 @@ def nt_xent(
 )->Tensor:                   # Scalar, nats, float32 (float64 for float64)
     """NT-Xent, the mean over all 2N views of −log softmax at the partner (Chen et al. 2020, eq. 1), in memory linear in N.
 
-    Computed in float32 under any autocast. The loss lies near log(2N − 1) when all views are alike. A vector of zeros is similar to nothing and gets no gradient. With `gather` each process gives its own N pairs, gets the loss of all of them together, and a gradient that, averaged over
+    Computed in float32 under any autocast, and in its own precision whatever torch's products are set to. The loss lies near log(2N − 1) when all views are alike. A vector of zeros is similar to nothing and gets no gradient. With `gather` each process gives its own N pairs, gets the loss of all of them together, and a gradient that, averaged over
     the processes by their numbers of pairs (`fit` does so; DistributedDataParallel, for equal numbers), is that of one process with the whole batch. Can be differentiated once; `create_graph=True` raises `RuntimeError`.
 
     Raises `TypeError` for what is no floating tensor; `ValueError` for shapes that differ, fewer than two pairs, a temperature below 0.005 and values that are not finite."""
