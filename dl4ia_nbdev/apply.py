@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from .data import ImageSet, _atomic, _check_n, _check_seed, open_image
+from .data import ImageSet, _atomic, _check_n, _check_seed, _save_npz, open_image
 from .encoders import Encoder, _KINDS, _SHIPPED, build_encoder, load_encoder, pretrained, save_encoder
 from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
 from .kmeans import KMeans
@@ -215,12 +215,6 @@ def _encoder(encoder, device):
 def _check_ending(name, path, *ends):
     if path is not None and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
 
-def _save_npz(path, **arrays):
-    "Arrays to a file, whole or not at all"
-    def write(tmp):
-        with open(tmp, 'wb') as f: np.savez(f, **arrays)
-    _atomic(Path(path).expanduser(), write)
-
 def _write_table(rows, path):
     "Rows to a file, .csv or .parquet"
     path = Path(path).expanduser()
@@ -266,27 +260,27 @@ def cluster_folder(
     Raises `ValueError` for more groups than pictures, and for a file `groups` that is none or that another encoder was used for."""
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
     if groups is not None and n_clusters is not None: raise ValueError("n_clusters or groups: new groups or those of a file, got both")
-    _check_ending('out', out, '.csv', '.parquet'); _check_ending('sheet', sheet, '.html'); _check_ending('save', save, '.npz'); enc = _encoder(encoder, device); stamp = _stamp(enc.state_dict())
-    if groups is not None: found = _kept_groups(groups, stamp)
+    _check_ending('out', out, '.csv', '.parquet'); _check_ending('sheet', sheet, '.html'); _check_ending('save', save, '.npz'); enc = _encoder(encoder, device)
+    if groups is not None: found = _kept_groups(groups, enc)
     images, h = embed_folder(folder, enc, None, device, cache, progress); n = len(images)
     if groups is None:
         k = n_clusters or max(1, min(50, round(math.sqrt(n/2))))
         if k > n: raise ValueError(f"n_clusters must be at most the number of pictures ({n}), got {k}")
         found = _groups(h, k, seed)
-    if save is not None: _save_npz(save, mean=found[0].numpy(), centres=found[1].numpy(), encoder=stamp)
+    if save is not None: _save_npz(save, mean=found[0].numpy(), centres=found[1].numpy(), encoder=_stamp(enc.state_dict()))
     k = len(found[1]); u, d = _sorted_into(h, *found); rows = sorted((dict(file=f, cluster=c, distance=v) for f,c,v in zip(images.files, u.tolist(), d.tolist())), key=lambda r: (r['cluster'], r['distance']))
     if out is not None: _write_table(rows, out)
     if sheet is not None: _sheet(images, rows, k, sheet)
     return Table(rows, 'clusters')
 
-def _kept_groups(path, stamp):
-    "(mean, centres) as `cluster_folder` kept them, for the encoder whose weights have this stamp"
+def _kept_groups(path, enc):
+    "(mean, centres) as `cluster_folder` kept them for the encoder `enc`"
     path = Path(path).expanduser()
     try:
         with np.load(path) as z: mean,centres,other = torch.from_numpy(z['mean']), torch.from_numpy(z['centres']), str(z['encoder'])
     except FileNotFoundError as e: raise FileNotFoundError(f"groups: there is no file {path}") from e
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e: raise ValueError(f"groups: {path} is not a file that save= (--save) wrote") from e
-    if other != stamp: raise ValueError(f"groups: those of {path} were found with another encoder, whose features mean something else; give that one")
+    if other != _stamp(enc.state_dict()): raise ValueError(f"groups: those of {path} were found with another encoder, whose features mean something else; give that one")
     return mean, centres
 
 def _sheet(images, rows, k, path):

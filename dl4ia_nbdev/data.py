@@ -85,6 +85,12 @@ def _atomic(path, write):
         if os.path.exists(tmp): os.unlink(tmp)
     return path
 
+def _save_npz(path, **arrays):
+    "Arrays to an .npz file, whole or not at all"
+    def write(tmp):
+        with open(tmp, 'wb') as f: np.savez(f, **arrays)
+    return _atomic(path, write)
+
 def _to_uint8(images, name='images'):
     "Check `images` and bring them to a uint8 tensor N×C×H×W without copying where that is possible"
     if isinstance(images, Tensor): x = images.detach().cpu()

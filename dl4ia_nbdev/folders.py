@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 import numpy as np
-from .data import IMAGE_SUFFIXES, _atomic, _check_n, _check_reading, _decode, cache_dir
+from .data import IMAGE_SUFFIXES, _check_n, _check_reading, _decode, _save_npz, cache_dir
 
 # %% ../nbs/00d_folders.ipynb #da25d888
 def scan_folder(
@@ -64,9 +64,8 @@ class _Store:
     def finish(self, files, rows, digests, reasons, n, shape):
         "Cut the file to n images and make it the one that counts"
         os.truncate(self.file, n*int(np.prod(shape))); text = json.dumps(dict(pixels=self.file.name, names=[f[0] for f in files], reasons=reasons)).encode('utf-8', 'surrogateescape')
-        def write(tmp):
-            with open(tmp, 'wb') as f: np.savez(f, text=np.frombuffer(text, np.uint8), shape=np.array((n, *shape)), bytes=np.array([f[1] for f in files], np.int64), times=np.array([f[2] for f in files], np.int64), rows=np.array(rows, np.int64), digests=np.frombuffer(b''.join(digests), np.uint8).reshape(-1, 16))
-        self.pixels = None; _atomic(self.root/'index.npz', write)
+        self.pixels = None
+        _save_npz(self.root/'index.npz', text=np.frombuffer(text, np.uint8), shape=np.array((n, *shape)), bytes=np.array([f[1] for f in files], np.int64), times=np.array([f[2] for f in files], np.int64), rows=np.array(rows, np.int64), digests=np.frombuffer(b''.join(digests), np.uint8).reshape(-1, 16))
         for f in self.root.glob('pixels-*.bin'):
             if f != self.file:
                 try: f.unlink()

@@ -111,6 +111,10 @@ def load_results(
     if not f.exists(): raise FileNotFoundError(f"name: there are no results {name!r} in {folder}; there are {sorted(p.stem for p in Path(folder).glob('*.json'))}")
     return json.loads(f.read_text(encoding='utf-8'))
 
+def _machine(stored, *packages):
+    "Processor, threads and versions of some packages, of what a benchmark stored"
+    env = stored['environment']; return f"{env['cpu']}, {stored['settings']['threads']} threads; " + ', '.join(f'{k} {v}' for k,v in env['versions'].items() if k in packages)
+
 # %% ../nbs/00c_report.ipynb #d8601f8a
 _CSS = """body{font:16px/1.55 system-ui,sans-serif;color:#222;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding-bottom:.2rem}.lead{color:#555;font-size:1.1rem;margin-top:0}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
-from .nearest import _full_products, _matmul_precision
+from .nearest import _full_products
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
 _block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a part of it that a processor's cache takes
@@ -195,10 +195,14 @@ def _unit(x, dtype):
     "Floats in [0, 1]"
     return x.to(dtype).mul_(1/255) if x.dtype == torch.uint8 else x.to(dtype, copy=True)
 
+def _as_bytes(src, size):
+    "Are these images cut and resized one by one, as bytes?"
+    return src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and (src.shape[2] > size[0] or src.shape[3] > size[1]) and size != (1, 1)
+
 def _resample(src, rows, box, flip, size, dtype):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]"
     shrinks = src.shape[2] > size[0] or src.shape[3] > size[1]             # of the images, not of the boxes: a view shall not depend on its neighbours
-    if src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and shrinks and size != (1, 1): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
+    if _as_bytes(src, size): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
     box,flip = box.to(src.device), flip.to(src.device)
     return (_by_matrices if shrinks else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
 
@@ -374,7 +378,8 @@ class GaussianBlur(Operator):
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
         k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
         w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
-        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 and _matmul_precision() == 'highest': return self._by_products(x, w.to(x.dtype))
+        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128:
+            with _full_products(): return self._by_products(x, w.to(x.dtype))
         for rows in w[:, 0].argsort(descending=True).split(_few(x)):                          # narrow ones together, few at a time: they need fewer neighbours
             at = rows.to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[rows]))
         return x
@@ -468,7 +473,7 @@ class Augment:
         if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > torch.tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
         key = None if mixed else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n) if key is None else key.argsort(stable=True)
-        cut = src.dtype == torch.uint8 and src.shape[1] <= 4; most = max(math.prod(size), 0 if cut else math.prod(src.shape[2:]))                # (other images are held whole before they are cut)
+        most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
         step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
