@@ -17,6 +17,7 @@ Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvi
 import argparse, json, math, sys, time
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -144,12 +145,12 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=
 def with_labels(tr, te, minutes, seed, own):
     "The same network trained with labels: (encoder, what was done)"
     s = dict(width=recipe['width'], lr=4e-3, batch_size=128) | own; width = s.pop('width')
-    def new(epochs, images):
+    def new(epochs, images, callbacks=()):
         with fork_seed(seed): net = ConvNet(tuple(width))
-        return net, supervised(net, images, epochs=epochs, seed=seed, progress=False, **s)
+        return net, supervised(net, images, epochs=epochs, seed=seed, progress=False, callbacks=callbacks, **s)
     few = tr[:20*s['batch_size']]; new(1, few); epoch = median(sum(h['seconds'] for h in new(1, few)[1]) for _ in range(3))*len(tr)/len(few); epochs = max(1, int(minutes*60/epoch))
-    net, history = new(epochs, tr); took = sum(h['seconds'] for h in history)
-    return net.eval(), dict(epochs=epochs, seconds=round(took, 1), images_per_second=round(epochs*len(tr)/took), loss=round(history[-1]['loss'], 4), settings=s | dict(width=width))
+    look = Curve(tr, te, epochs); net, history = new(epochs, tr, [lambda model, *o: look(SimpleNamespace(encoder=model[0]), *o)]); curve, took = Curve.of(history)
+    return net.eval(), dict(epochs=epochs, seconds=round(took, 1), images_per_second=round(epochs*len(tr)/took), loss=round(history[-1]['loss'], 4), curve=curve, settings=s | dict(width=width))
 
 
 def lightly(tr, te, minutes, seed, own, at=(), look=None):

@@ -589,6 +589,7 @@ def supervised(
     precision:str='auto',    # As in `precision_dtype`
     seed:int=0,              # Seed of head, order, augmentation and dropout
     progress:bool=True,      # Show a bar?
+    callbacks=(),            # Each is called as cb(model, record, history) after an epoch, as in `fit`; `model[0]` is the encoder
 )->list[dict]:               # The history of `fit`
     "Train an encoder with labels: the upper end of a table; raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
     _check_encoder(encoder)
@@ -605,7 +606,7 @@ def supervised(
         def loss_fn(m, b):
             for g in opt.param_groups: g['lr'] = lr*factor(next(step))
             return F.cross_entropy(m(_channels_last(augment(b[0]) if augment else b[0])), b[1])
-        return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=1000*seed + e, drop_last=full), loss_fn, opt, epochs, precision, label='supervised', progress=progress)
+        return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=1000*seed + e, drop_last=full), loss_fn, opt, epochs, precision, callbacks, 'supervised', progress)
 
 # %% ../nbs/02a_evaluate.ipynb #8f17fd43
 MEASURES = ('knn', 'knn200', 'linear', 'mlp', 'few', 'clusters', 'alignment', 'uniformity', 'rankme', 'std')
