@@ -1,5 +1,9 @@
 "What tools/finish_site.py does to a page, on small pieces; tests/test_site.py looks at whole pages."
-import base64, json, re
+import base64, io, json, re
+
+import numpy as np
+import pytest
+from PIL import Image
 
 from finish_site import alt_texts, citations, cite, copy_notebook, entries, labels, lighten, page_name, pictures, plain, right_entry, runs, split_main, stack
 
@@ -27,12 +31,14 @@ def test_alt_texts():
     assert bad == ["a picture without alt text under 'A head'"] and alt_texts(main) == (main, [])
 
 
-def test_pictures(tmp_path):
-    png = b'\x89PNG\r\n\x1a\n' + b'\0\0\0\rIHDR' + (30).to_bytes(4, 'big') + (20).to_bytes(4, 'big') + bytes(range(256))*10
-    page = f'<p><img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="x"></p>'
+@pytest.mark.parametrize('kind,ext', [('png', 'webp'), ('jpeg', 'jpg')])
+def test_pictures(tmp_path, kind, ext):
+    buf = io.BytesIO(); rgb = Image.effect_noise((60, 40), 50).convert('RGB'); rgb.save(buf, kind)
+    page = f'<p><img src="data:image/{kind};base64,{base64.b64encode(buf.getvalue()).decode()}" alt="x"></p>'
     out = pictures(page, tmp_path, '../')
-    assert re.fullmatch(r'<p><img src="\.\./figures/\w{16}\.png" width="30" height="20" loading="lazy" decoding="async" alt="x"></p>', out)
-    assert next((tmp_path/'figures').iterdir()).read_bytes() == png and pictures(out, tmp_path, '../') == out
+    assert re.fullmatch(rf'<p><img src="\.\./figures/\w{{16}}\.{ext}" width="60" height="40" loading="lazy" decoding="async" alt="x"></p>', out)
+    kept = next((tmp_path/'figures').iterdir()).read_bytes()
+    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(o)).convert('RGB')) for o in (kept, buf.getvalue()))) and pictures(out, tmp_path, '../') == out
 
 
 def test_stack():

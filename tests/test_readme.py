@@ -20,9 +20,9 @@ def test_cells(tmp_path):
     show = lambda **data: dict(output_type='display_data', data={k.replace('_', '/'): v for k, v in data.items()})
     cells = [dict(cell_type='markdown', source=['# T\n', '> d']), code('#| hide\nsecret'), code('#| echo: false\nquiet', show(text_plain=['42'])),
              code("#| eval: false\nshown", dict(output_type='stream', name='stdout', text=['a\n', 'b\n'])),
-             code('#| fig-alt: "A cat"\nplot()', show(image_png=base64.b64encode(b'png').decode(), text_plain=['<Figure>'])), code('x', show(text_markdown=['**m**'], text_plain=['m']))]
+             code('#| fig-alt: "A cat"\nplot()', show(image_png=base64.b64encode(b'png').decode(), text_plain=['<Figure>'])), code('x', show(text_markdown=['**m**'], text_plain=['m'])), code('y', show(image_jpeg=base64.b64encode(b'jpeg').decode()))]
     (tmp_path/'i.ipynb').write_text(json.dumps(dict(cells=cells)))
     text, pics = readme(tmp_path/'i.ipynb')
     parts = text.split('\n\n')
-    assert parts[0].startswith('<!--') and parts[1:] == ['# T\n> d', '```\n42\n```', '```python\nshown\n```', '```\na\nb\n```', '```python\nplot()\n```', '![A cat](nbs/images/index_1.png)', '```python\nx\n```', '**m**\n']
-    assert pics == {'nbs/images/index_1.png': b'png'}
+    assert parts[0].startswith('<!--') and parts[1:] == ['# T\n> d', '```\n42\n```', '```python\nshown\n```', '```\na\nb\n```', '```python\nplot()\n```', '![A cat](nbs/images/index_1.png)', '```python\nx\n```', '**m**', '```python\ny\n```', '![](nbs/images/index_2.jpeg)\n']
+    assert pics == {'nbs/images/index_1.png': b'png', 'nbs/images/index_2.jpeg': b'jpeg'}

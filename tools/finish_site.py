@@ -46,9 +46,10 @@ def split_main(page):
 
 _png = re.compile(r'(<img\b[^>]*\bsrc=")data:image/(png|jpeg|gif);base64,([A-Za-z0-9+/=\s]{2000,})("[^>]*>)')
 
-def png_size(b):
-    "(width, height) of a PNG file's bytes, else None"
-    return (int.from_bytes(b[16:20], 'big'), int.from_bytes(b[20:24], 'big')) if b[:8] == b'\x89PNG\r\n\x1a\n' else None
+def picture_size(b):
+    "(width, height) of a picture's bytes, None where they are no picture"
+    try: return Image.open(io.BytesIO(b)).size
+    except OSError: return None
 
 
 def smallest(data, kind):
@@ -70,7 +71,7 @@ def pictures(page, site, up):
         name = f'{stem}.{kind}'
         (site/'figures').mkdir(exist_ok=True)
         (site/name).write_bytes(small)
-        size = png_size(data) if not re.search(r'\b(width|height)="', m[0][:200] + m[4]) else None
+        size = picture_size(data) if not re.search(r'\b(width|height)="', m[0][:200] + m[4]) else None
         wh = f' width="{size[0]}" height="{size[1]}"' if size else ''
         return f'{m[1]}{up}{name}{m[4][0]}{wh} loading="lazy" decoding="async"{m[4][1:]}'
     return _png.sub(one, page)
@@ -250,7 +251,7 @@ def plain(nb):
                 data = o.get('data', {})
                 if o['output_type'] == 'stream': parts.append(fenced(''.join(o['text']).rstrip('\n')))
                 elif 'text/markdown' in data: parts.append(''.join(data['text/markdown']))
-                elif 'image/png' in data: parts.append(f"[Figure: {d.get('fig-alt', d.get('fig-cap', 'no description')).strip(chr(34))}]")
+                elif {'image/png', 'image/jpeg'} & data.keys(): parts.append(f"[Figure: {d.get('fig-alt', d.get('fig-cap', 'no description')).strip(chr(34))}]")
                 elif 'text/plain' in data: parts.append(fenced(''.join(data['text/plain']).rstrip('\n')))
     parts = [re.sub(r'<!-- WARNING.*?-->', '', o).strip() for o in parts]
     return title, about, '\n\n'.join([f'# {title}', *([f'> {about}'] if about else []), *filter(None, parts)]) + '\n'

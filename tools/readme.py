@@ -5,7 +5,7 @@
     python tools/readme.py --check    # compare; print the difference and exit 1 if it is out of step
 
 Markdown cells are taken as they are; visible code cells become fenced blocks, followed by their text outputs; pictures
-among the outputs are written to nbs/images/index_<n>.png. Links and images are rewritten to hold from the top folder.
+among the outputs are written to nbs/images/index_<n>.png or .jpeg. Links and images are rewritten to hold from the top folder.
 """
 import argparse, base64, difflib, json, os, posixpath, re, sys
 from pathlib import Path
@@ -75,9 +75,9 @@ def readme(nb_path=None):
                 text = lambda mime: ''.join(data[mime])
                 if o['output_type'] == 'stream':
                     if o['name'] == 'stdout' and ''.join(o['text']).strip(): parts.append(fenced(''.join(o['text']).rstrip('\n')))
-                elif 'image/png' in data:
-                    name = f'nbs/images/index_{len(pics)+1}.png'
-                    pics[name] = base64.b64decode(text('image/png'))
+                elif mime := next((m for m in ('image/png', 'image/jpeg') if m in data), None):
+                    name = f"nbs/images/index_{len(pics)+1}.{mime.split('/')[1]}"
+                    pics[name] = base64.b64decode(text(mime))
                     parts.append(f"![{d.get('fig-alt', d.get('fig-cap', '')).strip(chr(34))}]({name})")
                 elif 'text/markdown' in data: parts.append(markdown(text('text/markdown')))
                 elif 'text/plain' in data: parts.append(fenced(text('text/plain').rstrip('\n')))
@@ -90,7 +90,7 @@ def main():
     a = p.parse_args()
     text, pics = readme()
     target = root/'README.md'
-    stale = [o for o in (root/'nbs'/'images').glob('index_*.png') if o.relative_to(root).as_posix() not in pics]
+    stale = [o for o in (root/'nbs'/'images').glob('index_*.*') if o.relative_to(root).as_posix() not in pics]
     if a.check:
         old = target.read_text(encoding='utf-8') if target.exists() else ''
         diff = list(difflib.unified_diff(old.splitlines(), text.splitlines(), 'README.md', 'nbs/index.ipynb', lineterm=''))

@@ -17,6 +17,7 @@ from pathlib import Path
 root = Path(__file__).resolve().parent.parent
 TABLE = 'application/vnd.dl4ia.table+json'
 EXACT = 1e-9
+PICTURES = ('image/png', 'image/jpeg')
 thread_counts = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'
 threads = dict.fromkeys(thread_counts, '2') | dict(OMP_WAIT_POLICY='PASSIVE')      # threads that wait in a loop take the cores from those that work, ten times over where others use the machine
 
@@ -127,7 +128,7 @@ def compare_outputs(stored, fresh, name='cell'):
     "Problems, one string each, between what a cell stores and what it shows when run"
     if any(map(shows, fresh)) and not any(map(shows, stored)): return [f'{name}: shows an output when run, but none is stored']
     res = [f'{name}, {o}' for o in compare_tables(tables(stored), tables(fresh))]
-    drawn = lambda outputs: any('image/png' in o.get('data', {}) for o in outputs)
+    drawn = lambda outputs: any(m in o.get('data', {}) for o in outputs for m in PICTURES)
     return res or ([f'{name}: a picture is stored, but none is drawn when run'] if drawn(stored) and not drawn(fresh) else [])
 
 
@@ -233,23 +234,22 @@ def split_title(path):
 
 
 def shrink(png, at_least=10_000, picture=25_000):
-    """The base64 `png` with a palette of 256 colours, where that makes it a good deal smaller: from `at_least` bytes if but one pixel in ten thousand changes by
-    more than a tenth (charts: a third of the size), from `picture` bytes in any case, dithered (photographs: a third)"""
+    """(mime type, base64) of the base64 `png` in fewer bytes, where they are a good deal fewer: a palette of 256 colours, from `at_least` bytes if but one pixel
+    in ten thousand changes by more than a tenth (charts: a third of the size); JPEG in all its colours for other pictures from `picture` bytes (photographs: a quarter)"""
     from PIL import Image, ImageChops
-    raw = base64.b64decode(png)
-    if len(raw) < at_least: return png
+    raw, same = base64.b64decode(png), ('image/png', png)
+    if len(raw) < at_least: return same
     im = Image.open(io.BytesIO(raw))
-    if im.mode == 'P': return png
+    if im.mode == 'P': return same
     rgb = Image.new('RGB', im.size, 'white')
     rgb.paste(im, mask=im.getchannel('A') if im.mode == 'RGBA' else None)
     few = rgb.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
     changed = ImageChops.difference(rgb, few.convert('RGB')).split()
-    if sum(ImageChops.lighter(changed[0], ImageChops.lighter(*changed[1:])).histogram()[26:]) > 1e-4*im.width*im.height:
-        if len(raw) < picture: return png
-        few = rgb.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
-    buf = io.BytesIO()
-    few.save(buf, 'png', optimize=True)
-    return base64.b64encode(buf.getvalue()).decode() if len(buf.getvalue()) < .8*len(raw) else png
+    buf, chart = io.BytesIO(), sum(ImageChops.lighter(changed[0], ImageChops.lighter(*changed[1:])).histogram()[26:]) <= 1e-4*im.width*im.height
+    if chart: few.save(buf, 'png', optimize=True)
+    elif len(raw) < picture: return same
+    else: rgb.save(buf, 'jpeg', quality=90, subsampling=0, optimize=True)
+    return (PICTURES[not chart], base64.b64encode(buf.getvalue()).decode()) if len(buf.getvalue()) < .8*len(raw) else same
 
 
 def save(path, slow=False, timeout=None):
@@ -285,7 +285,7 @@ def save(path, slow=False, timeout=None):
     for cell in nb.cells:
         if cell.cell_type == 'code' and documents(cell): cell.outputs = []
         for o in cell.get('outputs', []):
-            if 'image/png' in o.get('data', {}): o['data']['image/png'] = shrink(o['data']['image/png'])
+            if 'image/png' in (data := o.get('data', {})): mime, small = shrink(data.pop('image/png')); data[mime] = small
     nbformat.write(nb, path)
     nbdev_clean.__wrapped__(fname=str(path))
     n = sum(c.cell_type == 'code' for i, c in enumerate(nb.cells) if i not in skip)
