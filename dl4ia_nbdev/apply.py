@@ -7,11 +7,12 @@ __all__ = ['learn_folder', 'embed_folder', 'cluster_folder', 'neighbours_folder'
            'learn_main', 'embed_main', 'cluster_main', 'neighbours_main', 'look_main', 'evaluate_main']
 
 # %% ../nbs/08_apply.ipynb #9e717cd8
-import argparse, json, math, os, signal, sys, tempfile, time, warnings, zipfile
+import argparse, json, math, os, signal, sys, tempfile, time, warnings, zipfile, zlib
 from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from . import __version__
 from .data import ImageSet, _atomic, _check_n, _check_seed, _save_npz, open_image
 from .encoders import Encoder, _KINDS, _SHIPPED, build_encoder, load_encoder, pretrained, save_encoder
 from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
@@ -233,10 +234,11 @@ def embed_folder(
     device:str='auto',     # 'auto': CUDA, then MPS, then the CPU
     cache=True,            # As in `ImageSet.from_folder`
     progress:bool=False,   # Say what is going on, on stderr
+    precision:str='auto',  # 'auto': bfloat16, right to two or three digits, where the device is fast with it; 'float32': all digits
 )->tuple:                  # (the `ImageSet`, with `files` and `skipped`; features (N, D) float32)
-    "Features of all pictures of a folder; raises `ValueError` for a folder without any, and an ending that is not known"
+    "Features of all pictures of a folder; raises `ValueError` for a folder without any, for an ending and a precision that are not known"
     _check_ending('out', out, '.npz', '.csv', '.parquet')
-    enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress); h = enc.features(images, precision='auto')
+    enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress); h = enc.features(images, precision=precision)
     if out is not None and Path(out).suffix.lower() == '.npz':
         _save_npz(out, files=np.array(images.files), features=h.numpy())
     elif out is not None: _write_table([dict(file=f) | {f'f{j}': v for j,v in enumerate(row)} for f,row in zip(images.files, h.tolist())], out)
@@ -279,7 +281,7 @@ def _kept_groups(path, enc):
     try:
         with np.load(path) as z: mean,centres,other = torch.from_numpy(z['mean']), torch.from_numpy(z['centres']), str(z['encoder'])
     except FileNotFoundError as e: raise FileNotFoundError(f"groups: there is no file {path}") from e
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e: raise ValueError(f"groups: {path} is not a file that save= (--save) wrote") from e
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"groups: {path} is not a file that save= (--save) wrote") from e
     if other != _stamp(enc.state_dict()): raise ValueError(f"groups: those of {path} were found with another encoder, whose features mean something else; give that one")
     return mean, centres
 
@@ -369,7 +371,7 @@ def evaluate_folder(
 def _learn(a):
     page = learn_folder(a.folder, a.out, a.method, a.encoder, a.size, a.channels, a.epochs, a.minutes, a.seed, a.device, a.resume, not a.no_cache, not a.quiet)
     if World().main: print(page)
-def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet); print(f"{a.out}: {len(h)} × {h.shape[1]}")
+def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet, a.precision); print(f"{a.out}: {len(h)} × {h.shape[1]}")
 def _cluster(a):
     t = cluster_folder(a.folder, a.encoder, a.clusters, a.out, a.sheet, a.seed, a.device, not a.no_cache, not a.quiet, a.save, a.groups)
     if a.out is None: sys.stdout.write(t.to_csv())
@@ -384,6 +386,7 @@ def _evaluate(a):
 
 def _parser(only=None):
     p = argparse.ArgumentParser(prog=f'dl4ia_{only}' if only else 'python -m dl4ia_nbdev.apply', formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--version', action='version', version=f'dl4ia_nbdev {__version__}')
     sub = None if only else p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     def command(name, run, says, more, encoder=True):
         if only and name != only: return None
@@ -397,7 +400,7 @@ def _parser(only=None):
         q.add_argument('--size', type=int, help='side in pixels to which pictures are brought (default: theirs, at most 64 on a CPU, 128 on a GPU)'); q.add_argument('--channels', type=int, default=3, help='3 for colour, 1 for grey, or the number of bands of .npy and TIFF files')
         t = q.add_mutually_exclusive_group(); t.add_argument('--epochs', type=int, help='walks through the pictures (default: by their number)'); t.add_argument('--minutes', type=float, help='time for everything, the report included')
         q.add_argument('--out', default='learned', help='folder for encoder, settings, history and report (default: learned)'); q.add_argument('--seed', type=int, default=0, help='same seed, same result on the same machine'); q.add_argument('--resume', action='store_true', help='go on with a run that was stopped')
-    if q := command('embed', _embed, 'Features of all pictures of a folder.', 'Example: dl4ia_embed holiday holiday-encoder --out holiday.npz'): q.add_argument('--out', default='features.npz', help='.npz, .csv or .parquet (default: features.npz)')
+    if q := command('embed', _embed, 'Features of all pictures of a folder.', 'Example: dl4ia_embed holiday holiday-encoder --out holiday.npz'): q.add_argument('--out', default='features.npz', help='.npz, .csv or .parquet (default: features.npz)'); q.add_argument('--precision', choices=('auto', 'bfloat16', 'float32'), default='auto', help='auto: bfloat16, right to two or three digits, where the device is fast with it')
     if q := command('cluster', _cluster, 'Group the pictures of a folder.', 'Example: dl4ia_cluster holiday holiday-encoder --clusters 12 --out groups.csv --sheet groups.html --save groups.npz\n\nNew pictures into the same groups: dl4ia_cluster new-pictures holiday-encoder --groups groups.npz'):
         t = q.add_mutually_exclusive_group(); t.add_argument('--clusters', type=int, help='how many (default: by the number of pictures)'); t.add_argument('--groups', metavar='FILE', help='sort the pictures into the groups of this file, which --save wrote'); q.add_argument('--out', help='.csv or .parquet (default: CSV on standard output)'); q.add_argument('--sheet', help='.html with a strip of pictures a group'); q.add_argument('--save', metavar='FILE', help='keep the groups in this file, .npz, for --groups'); q.add_argument('--seed', type=int, default=0, help='of the starts of K-means')
     if q := command('neighbours', _neighbours, 'The pictures of a folder that are most similar to given ones.', 'Example: dl4ia_neighbours holiday holiday-encoder sunset.jpg -k 5'): q.add_argument('query', nargs='+', metavar='QUERY', help='files anywhere, or names within FOLDER'); q.add_argument('-k', type=int, default=10, help='how many (default: 10)')
