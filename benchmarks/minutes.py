@@ -10,14 +10,15 @@
     python benchmarks/minutes.py simclr --epochs 50 --set '{"size": 24}'  # so many epochs, whatever they take: the run of another machine again
     python benchmarks/minutes.py deepcluster --minutes 5 --results nbs/results      # the row goes into the file that the page draws
     python benchmarks/minutes.py simclr --minutes 60 --checkpoint run.pt --save encoder.safetensors      # the same command after a stop goes on
+    python benchmarks/minutes.py all --results again                     # every run of the two pages' tables, ten hours; after a stop it goes on
 
 The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many whole epochs are trained as fit; those of a search fill the time, with a last epoch more and some images fewer.
 Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvision's download. benchmarks/README.md says how each number is measured.
 """
-import argparse, json, math, sys, time
+import argparse, json, math, shlex, sys, time
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -35,6 +36,41 @@ from dl4ia_nbdev.views import Augment, RandomResizedCrop, simclr_cifar
 
 recipe = dict(encoder='convnet', width=(32, 64, 128, 256), lr=4e-3, temperature=.1, batch_size=128, crop=.2, jitter=.5, size=32, projection_head=2, weight_decay=1e-2, warmup=.1)
 clusters = dict(width=(32, 64, 128, 256), size=32, n_clusters=300, rounds=5, views=True, crop=.2, jitter=.5, lr=.05, batch_size=128, pca_dim=64)
+labels = dict(width=recipe['width'], lr=4e-3, batch_size=128)
+example = dict(stem='cifar', precision='bfloat16', workers=2, batch_size=256, lr=.06, temperature=.5, strength=1.)          # of lightly
+DEFAULTS = dict(simclr=recipe, deepcluster=clusters, supervised=labels, lightly=example, baselines={})
+# The runs that the pages draw, by the file that holds them
+RUNS = dict(
+    cifar10_minutes="""baselines
+supervised --minutes 5
+simclr --minutes 5 --set '{"size": 24}'
+deepcluster --minutes 5
+lightly --minutes 5 --stem default
+simclr --minutes 15 --set '{"size": 24}'
+deepcluster --minutes 15 --set '{"rounds": 10}'
+lightly --minutes 15 --stem default
+simclr --minutes 60 --set '{"size": 24, "width": [64, 128, 256, 512]}'
+deepcluster --minutes 60 --set '{"rounds": 20, "width": [64, 128, 256, 512]}'
+lightly --minutes 60 --stem default""",
+    cifar10_seeds="""simclr --minutes 5 --set '{"size": 24}'
+simclr --minutes 5 --set '{"size": 24}' --seed 1
+simclr --minutes 5 --set '{"size": 24}' --seed 2
+simclr --minutes 15 --set '{"size": 24}'
+simclr --minutes 15 --set '{"size": 24}' --seed 1
+simclr --minutes 15 --set '{"size": 24}' --seed 2
+deepcluster --minutes 5 --set '{"size": 24}'
+deepcluster --minutes 5 --set '{"size": 24}' --seed 1
+deepcluster --minutes 15 --set '{"size": 24, "rounds": 10}'
+deepcluster --minutes 60 --set '{"size": 24, "rounds": 20, "width": [64, 128, 256, 512]}'
+supervised --minutes 15
+supervised --minutes 60 --set '{"width": [64, 128, 256, 512]}'
+lightly --minutes 5 --stem default
+lightly --minutes 5 --stem cifar
+lightly --minutes 15 --stem default
+lightly --minutes 60 --at 5 15 --stem cifar
+lightly --minutes 5 --stem default --precision float32
+lightly --minutes 5 --stem cifar --precision float32
+lightly --minutes 15 --at 5 --stem default --set '{"strength": 0.5}'""")
 # What `--search` tries: one change at a time from the first entry (the stored search ended before the last three of DeepCluster)
 searches = dict(
     simclr=(dict(size=24), dict(lr=2e-3), dict(lr=8e-3), dict(projection_head=1), dict(batch_size=64), dict(batch_size=512), dict(temperature=.05), dict(temperature=.2), dict(precision='float32'), dict(encoder='resnet18', stem='default'), dict(encoder='alexnet', size=32),
@@ -90,7 +126,7 @@ class Curve:
     def __init__(self, tr, te, epochs, points=10, whole=False): self.sets, self.epochs, self.every = (tr, te) if whole else (tr[:10_000], te[:2000]), epochs, max(1, epochs//points)
     def __call__(self, run, rec, history):
         e = rec['epoch'] + 1
-        if not e % self.every or e == self.epochs: rec['curve'] = self.judge(run.encoder)
+        if not e % self.every or e == self.epochs: rec['curve'] = self.judge(run.encoder if hasattr(run, 'encoder') else run[0])          # (`supervised` gives the encoder and its head)
     def judge(self, encoder):
         (h, y), (ht, yt) = ((embed(encoder, o), o.labels) for o in self.sets)
         return round(100*knn_accuracy(h, y, ht, yt), 2)
@@ -144,12 +180,12 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=
 
 def with_labels(tr, te, minutes, seed, own):
     "The same network trained with labels: (encoder, what was done)"
-    s = dict(width=recipe['width'], lr=4e-3, batch_size=128) | own; width = s.pop('width')
+    s = labels | own; width = s.pop('width')
     def new(epochs, images, callbacks=()):
         with fork_seed(seed): net = ConvNet(tuple(width))
         return net, supervised(net, images, epochs=epochs, seed=seed, progress=False, callbacks=callbacks, **s)
     few = tr[:20*s['batch_size']]; new(1, few); epoch = median(sum(h['seconds'] for h in new(1, few)[1]) for _ in range(3))*len(tr)/len(few); epochs = max(1, int(minutes*60/epoch))
-    look = Curve(tr, te, epochs); net, history = new(epochs, tr, [lambda model, *o: look(SimpleNamespace(encoder=model[0]), *o)]); curve, took = Curve.of(history)
+    net, history = new(epochs, tr, [Curve(tr, te, epochs)]); curve, took = Curve.of(history)
     return net.eval(), dict(epochs=epochs, seconds=round(took, 1), images_per_second=round(epochs*len(tr)/took), loss=round(history[-1]['loss'], 4), curve=curve, settings=s | dict(width=width))
 
 
@@ -159,7 +195,7 @@ def lightly(tr, te, minutes, seed, own, at=(), look=None):
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
     from torchvision.transforms.functional import to_pil_image
-    s = dict(stem='cifar', precision='bfloat16', workers=2, batch_size=256, lr=.06, temperature=.5, strength=1.) | own; torch.manual_seed(seed)
+    s = example | own; torch.manual_seed(seed)
     net = resnet(18, 32, small=s['stem'] == 'cifar'); head = SimCLRProjectionHead(512, 512, 128); loss_fn = NTXentLoss(s['temperature'])
     opt = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=s['lr'], momentum=.9, weight_decay=5e-4)
     view = SimCLRTransform(input_size=32, gaussian_blur=0., cj_strength=s['strength'])
@@ -197,6 +233,7 @@ def trained(a, own, tr, te):
     if a.method == 'lightly' and a.at: more = dict(at=a.at, look=lambda net, minutes, done: keep(about(a, minutes) | dict(run_minutes=a.minutes) | done | judge(net, *sets, not a.no_linear), a))
     if a.method in ('simclr', 'deepcluster'): more = dict(checkpoint=a.checkpoint, epochs=a.epochs, watch=not a.search)
     encoder, done = dict(simclr=simclr, deepcluster=deepcluster, supervised=with_labels, lightly=lightly)[a.method](tr, te, a.minutes, a.seed, own, **more)
+    if a.epochs: base['minutes'] = round(done['seconds']/60, 1)              # what the epochs took
     return encoder, base | done | judge(encoder, *sets, not a.no_linear)
 
 
@@ -208,31 +245,40 @@ def untrained(a, tr, te):
     return [about(a, 0) | dict(representation=n, curve=[[0, 0., None, Curve(tr, te, 1).judge(m)]]) | judge(m, tr, te, not a.no_linear) for n, m in nets.items()]
 
 
+MEASURE = 'kNN: cosine after centring, k = 10 with equal votes, and k = 200 with votes weighted by exp(s/0.1); linear: LinearProbe on standardised features; percent'
+
+
 def kept(results):
     "(name, folder, what is stored there) of --results"
     name, folder = (results.stem, results.parent) if results.suffix == '.json' else ('cifar10_minutes', results)
-    return name, folder, load_results(name, folder) if (folder/f'{name}.json').exists() else dict(rows=[], settings=dict(command='benchmarks/minutes.py', data='CIFAR-10 (lossy files)'), environment=None)
+    return name, folder, load_results(name, folder) if (folder/f'{name}.json').exists() else dict(rows=[], settings=dict(command='benchmarks/minutes.py', data='CIFAR-10 (lossy files)', measure=MEASURE), environment=None)
+
+
+def what(r):
+    "Which run a row is of, whatever came out"
+    return _plain([*(r.get(k) for k in ('method', 'minutes', 'run_minutes', 'seed', 'judged_on', 'representation')), DEFAULTS[r['method']] | r.get('settings', {})])
 
 
 def keep(row, a):
-    "Print a row, and add it to the files that were asked for"
+    "Print a row, and add it to the files that were asked for, in place of an earlier one of the same run on the same processor"
     r = _plain(row); print(json.dumps(r), flush=True); r = r | dict(environment=environment())
+    if a.method == 'lightly': r['environment']['versions']['lightly'] = version('lightly')
     if a.results:
-        name, folder, stored = kept(a.results)
-        save_results(name, [dict(environment=stored['environment']) | o for o in stored['rows']] + [r], folder, **stored['settings'])
+        name, folder, stored = kept(a.results); old = [dict(environment=stored['environment']) | o for o in stored['rows']]
+        save_results(name, [o for o in old if what(o) != what(r) or o['environment']['cpu'] != r['environment']['cpu']] + [r], folder, **stored['settings'])
     if a.json:
         with open(a.json, 'a', encoding='utf-8') as f: f.write(json.dumps(r) + '\n')
 
 
-def main():
+def main(words=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('method', choices=('simclr', 'deepcluster', 'supervised', 'lightly', 'baselines')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
+    p.add_argument('method', choices=(*DEFAULTS, 'all')); p.add_argument('--minutes', type=float, default=5.); p.add_argument('--seed', type=int, default=0)
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--threads', type=int)
     p.add_argument('--search', action='store_true', help='of simclr and deepcluster: every change of `searches`, judged as with --validate; what --results has already is left out')
-    p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--at', type=float, nargs='+', metavar='MINUTES', help='of lightly, whose learning rate is constant: judge the same run after these minutes, too'); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added')
+    p.add_argument('--stem', choices=('cifar', 'default')); p.add_argument('--precision', choices=('bfloat16', 'float32')); p.add_argument('--at', type=float, nargs='+', metavar='MINUTES', help='of lightly, whose learning rate is constant: judge the same run after these minutes, too'); p.add_argument('--no-linear', action='store_true'); p.add_argument('--images', type=int, help='only so many, for a trial'); p.add_argument('--json', type=Path, help='file to which a line is added'); p.add_argument('--new', action='store_true', help='do nothing if --results has the run already')
     p.add_argument('--checkpoint', type=Path, help='of simclr and deepcluster: written after every epoch; the same command goes on from there'); p.add_argument('--save', type=Path, help='of simclr and deepcluster, for the ConvNet: file for the encoder, in half precision')
     p.add_argument('--epochs', type=int, help='of simclr and deepcluster: train so many, in place of --minutes'); p.add_argument('--results', type=Path, help='results to which the rows are added: a file, or the folder of cifar10_minutes.json')
-    a = p.parse_args(); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
+    a = p.parse_args(words); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
     if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs or a.search): p.error(f'--save, --checkpoint, --epochs and --search are for simclr and deepcluster, got {a.method}')
     if a.at and (a.method != 'lightly' or max(a.at) >= a.minutes): p.error(f'--at is for lightly, and for less than --minutes, got {a.method} and {a.at}')
     if a.search and (a.save or a.checkpoint or not a.results): p.error('--search needs --results, and takes neither --save nor --checkpoint')
@@ -240,19 +286,26 @@ def main():
     if a.images and a.results: p.error('--results: a trial with few images is no result')
     if a.checkpoint and isinstance(own.get('size'), list): p.error('--checkpoint: a run with several sizes starts anew')
     if a.threads: torch.set_num_threads(a.threads)
+    if a.method == 'all':
+        if not a.results or a.results.suffix: p.error('all needs --results FOLDER')
+        for name, runs in RUNS.items():
+            for run in runs.splitlines(): main([*shlex.split(run), '--results', str(a.results/f'{name}.json'), '--new'])
+        return
+    if a.new and a.results and a.method != 'baselines' and what(about(a, a.minutes) | dict(settings=own)) in map(what, kept(a.results)[2]['rows']): return print(f'there already: {words}')
     a.validate |= a.search; tr, te = images(a.validate, a.images)
     if a.method == 'baselines':
-        for row in untrained(a, tr, te): keep(row, a)
+        if not (a.new and any(r['method'] == a.method for r in kept(a.results)[2]['rows'])):
+            for row in untrained(a, tr, te): keep(row, a)
     elif a.search:
-        whole = recipe if a.method == 'simclr' else clusters; first, *changes = searches[a.method]; done = kept(a.results)[2]['rows']
+        first, *changes = searches[a.method]; done = [what(r) for r in kept(a.results)[2]['rows']]
         for change in ({}, *changes):
             s = first | own | change
-            if not any((r['method'], r['minutes'], r['seed'], r.get('settings')) == (a.method, a.minutes, a.seed, _plain(whole | s)) for r in done): keep(trained(a, s, tr, te)[1], a)
+            if what(about(a, a.minutes) | dict(settings=s)) not in done: keep(trained(a, s, tr, te)[1], a)
     else:
         encoder, row = trained(a, own, tr, te); keep(row, a)
         if a.save:
             made = build_encoder('convnet', 32, width=tuple(row['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
-            save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=a.minutes, epochs=row['epochs'], seed=a.seed, settings=json.dumps(row['settings']), **{k: row[k] for k in ('knn', 'linear') if k in row})
+            save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=row['minutes'], epochs=row['epochs'], seed=a.seed, cpu=(env := environment())['cpu'], torch=env['versions']['torch'], date=env['date'], settings=json.dumps(row['settings']), **{k: row[k] for k in ('knn', 'linear') if k in row})
 
 
 if __name__ == '__main__': main()

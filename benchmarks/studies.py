@@ -27,7 +27,7 @@ from dl4ia_nbdev.report import _plain, environment, load_results, save_results
 from dl4ia_nbdev.simclr import SimCLR
 from dl4ia_nbdev.train import fork_seed
 from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, RandomSolarize, simclr_imagenet
-from minutes import images, on_normalised, recipe_views
+from minutes import Curve, images, on_normalised, recipe_views
 
 QUESTIONS = dict(
     views=('Which augmentations must be composed (Chen et al. 2020, Fig. 5)?', 'One alone teaches little; cropping with colours is the best pair by several points, and every pair without cropping stays behind every pair with it.'),
@@ -39,7 +39,7 @@ QUESTIONS = dict(
     longer=('On the same photographs, do three times the epochs pay?', 'SimCLR gains some points at conv4 and conv5 by both judges, and is then ahead of the untrained network by neighbours and level with it by the linear layer; DeepCluster gains at conv1 and conv2 and goes on losing where it is deep.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
 )
-mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
+mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, grey=.2, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
 views = dict(crop=lambda: RandomResizedCrop(24, scale=(.2, 1.)), flip=lambda: RandomHorizontalFlip(), colour=lambda: ColorJitter.strength(.5), grey=lambda: RandomGrayscale(.5), blur=lambda: GaussianBlur(p=.5), solarise=lambda: RandomSolarize(p=.5))
 whole = lambda size: RandomResizedCrop(size, scale=(1., 1.), ratio=(1., 1.))
 
@@ -54,7 +54,7 @@ def plan(study):
     if study == 'temperature': return [r for t in (.02, .05, .2, .5, 1.) for r in two(temperature=t)]
     if study == 'batch': return [r for b in (32, 64, 256, 512) for r in two(batch_size=b, lr=4e-3*(b/128)**.5)]
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
-    if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
+    if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained', 'supervised') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
@@ -75,10 +75,9 @@ def contrast(r, quick):
     if 'pair' in r: changes = Augment(*([] if 'crop' in r['pair'] else [whole(24)]), *(views[v]() for v in dict.fromkeys(r['pair'])))
     else: changes = recipe_views(s['crop'], s['jitter'], s['size'])
     with fork_seed(s['seed']): net = ConvNet()
-    t = time.perf_counter()
-    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr)
-    took = time.perf_counter() - t; (h, ht), (z, zt) = ([f(o) for o in (tr, te.with_normalization(tr))] for f in (run.transform, run.project))
-    return dict(seconds=took, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
+    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr, callbacks=[Curve(tr, te.with_normalization(tr), s['epochs'])])
+    curve, took = Curve.of(run.history_); (h, ht), (z, zt) = ([f(o) for o in (tr, te.with_normalization(tr))] for f in (run.transform, run.project))
+    return dict(seconds=took, curve=curve, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
 
 
 def baseline(r, quick):
@@ -87,10 +86,9 @@ def baseline(r, quick):
     if r['method'] == 'raw pixels': net = torch.nn.Flatten()
     else:
         with fork_seed(r['seed']): net = ConvNet()
-    t = time.perf_counter()
-    if r['method'] == 'supervised': supervised(net, tr, epochs=2 if quick else mini['epochs'], seed=r['seed'], progress=False)
-    took = time.perf_counter() - t; h, ht = embed(net, tr), embed(net, te)
-    return dict(seconds=took if r['method'] == 'supervised' else 0.) | measures(h, tr.labels, ht, te.labels)
+    epochs = 2 if quick else mini['epochs']; curve, took = Curve.of(supervised(net, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[Curve(tr, te, epochs)]) if r['method'] == 'supervised' else [])
+    h, ht = embed(net, tr), embed(net, te)
+    return dict(seconds=took, curve=curve) | measures(h, tr.labels, ht, te.labels)
 
 
 def filters(net):
@@ -99,8 +97,8 @@ def filters(net):
 
 
 def small_alexnet(r, quick):
-    "DeepCluster, or SimCLR for as long, or nothing, on the small AlexNet"
-    tr, te = some(quick); took, done = 0., {}
+    "DeepCluster, or SimCLR for as long, or labels for as many epochs, or nothing, on the small AlexNet"
+    tr, te = some(quick); te = te.with_normalization(tr); took, done = 0., {}
     if r['method'] == 'raw pixels': return baseline(r, quick)
     net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), 'conv5')
     def deepcluster(k, augment):
@@ -112,17 +110,18 @@ def small_alexnet(r, quick):
         run = deepcluster(r['k'], r['augment']); took = time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
         done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=knn, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
     if r['method'] == 'simclr':
-        def simclr(e, o): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o)
+        def simclr(e, o, callbacks=()): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o, callbacks=callbacks)
         n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); epoch = (time.perf_counter() - t)*len(tr)/n
         net.load_state_dict(alexnet('small', None, seed=r['seed'], sobel=r['sobel']).state_dict())          # the trial has trained it
-        run = simclr(max(1, round(r.get('seconds', 1.)/epoch)), tr); done = dict(epochs=run.epochs, losses=[h['loss'] for h in run.history_]); took = sum(h['seconds'] for h in run.history_)
-    h, ht = (embed(net, o, 'conv5') for o in (tr, te.with_normalization(tr)))
+        e = max(1, round(r.get('seconds', 1.)/epoch)); run = simclr(e, tr, [Curve(tr, te, e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
+    if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[Curve(tr, te, epochs)])); done = dict(epochs=epochs, curve=curve)
+    h, ht = (embed(net, o, 'conv5') for o in (tr, te))
     return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 else {}) | measures(h, tr.labels, ht, te.labels)
 
 
 def sheet(r, quick):
     "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution"
-    tr, te = (dataset('imagenette', s, n=60 if quick else None) for s in ('train', 'test')); te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
+    tr, te = (dataset('imagenette', s, n=60 if quick else n) for s, n in (('train', 1500), ('test', 400))); te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
     if r['method'] == 'raw pixels': return dict(seconds=0., layers=dict(pixels=measures(*(o for s in (tr, te) for o in (F.interpolate(s.images.float()/255, (32, 32), mode='area').flatten(1), s.labels)))))
     net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024); t = time.perf_counter(); kw = dict(random_state=r['seed'], progress=False, epochs=epochs)
     if r['method'] == 'supervised': supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False)
@@ -147,9 +146,9 @@ MEASURE = 'kNN: cosine after centring, k = 10, equal votes; linear: LinearProbe 
 
 
 def collect(rows, folder):
-    "The results files that the pages draw, of studies that have runs"
+    "The results files that the pages draw, of studies that have runs; each run with the machine and the versions that it was made with"
     for name, studies in RESULTS.items():
-        mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date')}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
+        mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date', 'versions') if k in r['environment']}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
         if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data='CIFAR-10, lossy files' if name != 'alexnet_imagenette' else 'Imagenette', **(dict(base=mini) if name == 'ablations' else {})))
 
 
@@ -172,16 +171,17 @@ def main():
     studies = [*(['baselines', 'base'] if {'views', 'jitter', 'temperature', 'batch', 'head'} & set(a.study) else []), *a.study]
     seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
     for name in RESULTS if a.save else ():
-        if (a.save/f'{name}.json').exists(): seen += [r for r in load_results(name, a.save)['rows'] if r not in seen]
+        if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen += [dict(environment=stored['environment']) | r for r in stored['rows']]
     is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
+    new: list[dict] = []
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
             todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
             if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
-                o = f.result(); seen.append(o); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
+                o = f.result(); seen.append(o); new.append(o); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
                 with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o) + '\n')
-    if a.save: collect(seen, a.save)
+    if a.save: collect([r for r in seen if any({r['study'], o['study']} <= set(s) for s in RESULTS.values() for o in new)], a.save)              # files that have a new run
 
 
 if __name__ == '__main__': main()

@@ -43,18 +43,19 @@ def _others(z):
 def _at_once(u, tau, grad):
     "`_loss_and_gradient` where all similarities are one tile and none of their exponentials leaves the range of floats"
     h, v = len(u)//2, u*tau**-.5
-    S = torch.mm(v, v.T).fill_diagonal_(-math.inf).exp_(); total = S.sum(1)
-    loss = total.log().sum() - (v[:h]*v[h:]).sum()*2                       # each pair counts in two rows
+    S = torch.mm(v, v.T).fill_diagonal_(-math.inf); pairs = S[:h, h:], S[h:, :h]; partner = pairs[0].diagonal().repeat(2)
+    for o in pairs: o.fill_diagonal_(-math.inf)
+    rest = S.exp_().sum(1); odds = rest.log() - partner; loss = F.softplus(odds, threshold=40).sum()
     if not grad: return loss, None
-    inv = 1/total; g = torch.mm(S.mul_(inv[:, None] + inv), u)
-    g[:h].sub_(u[h:], alpha=2); g[h:].sub_(u[:h], alpha=2)
-    return loss, g.div_(tau)
+    inv = 1/(rest + partner.exp_()); S.mul_(inv[:, None] + inv); missed = odds.sigmoid_(); pull = -(missed[:h] + missed[h:])
+    for o in pairs: o.diagonal().copy_(pull)
+    return loss, torch.mm(S, u).div_(tau)
 
 def _loss_and_gradient(u, tau, grad, tile, world, rows):
     "The loss summed over the rows of u, and the gradient by u of its sum over the rows of all processes; one tile of similarities at a time"
     n, safe = len(u), 1/tau < 60
     if world is None and safe and n <= tile: return _at_once(u, tau, grad)
-    a,b = u.chunk(2); partners = 2*(a*b).sum()/tau
+    a,b = u.chunk(2); h,partner = n//2, ((a*b).sum(1)/tau).repeat(2)
     every,first = (u, 0) if world is None else (world.gather(u, rows), sum(rows[:world.rank]))
     square = world is None
     v = u/math.sqrt(tau); w = v if square else every/math.sqrt(tau); m = len(every)
@@ -62,11 +63,16 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     kept = {} if sum((a.stop - a.start)*(b.stop - b.start) for a,b in tiles) <= _keep else None
     room,spare = (None if kept is not None or k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
     def exps(S, shift): return torch.sub(S, shift, out=None if spare is None else spare[:S.numel()].view(S.shape)).exp_()
+    def meeting(S, a, b, start, stop, shift):
+        "The rows from `start` to `stop` that have the column `shift` further in this tile, and the part of the tile that has those entries on its diagonal"
+        lo,hi = max(a.start, b.start - shift, start), min(a.stop, b.stop - shift, stop)
+        return [(slice(lo, hi), S[lo - a.start: hi - a.start, lo + shift - b.start: hi + shift - b.start])] if lo < hi else []
+    def pairs(S, a, b): return meeting(S, a, b, 0, h, first + h) + meeting(S, a, b, h, n, first - h)
     def similarities(a, b):
-        h,k = a.stop - a.start, b.stop - b.start
-        S = _product(v[a], w[b], None if room is None else room[:h*k].view(h, k))
-        lo,hi = max(a.start + first, b.start), min(a.stop + first, b.stop)       # where a view meets itself
-        if lo < hi: S[lo - first - a.start: hi - first - a.start, lo - b.start: hi - b.start].fill_diagonal_(-math.inf)
+        "Of a tile, −∞ where a view meets itself or its partner"
+        k,l = a.stop - a.start, b.stop - b.start
+        S = _product(v[a], w[b], None if room is None else room[:k*l].view(k, l))
+        for _,o in meeting(S, a, b, 0, n, first) + pairs(S, a, b): o.fill_diagonal_(-math.inf)
         return S
     total = torch.full((n,), 0. if safe else -math.inf, dtype=u.dtype, device=u.device)
     for a,b in tiles:
@@ -78,19 +84,18 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
             for rows_of,dim in ((a, 1), (b, 0))[:1 + mirror]:
                 top = S.amax(dim, keepdim=True).clamp_min(-2/tau); total[rows_of] = torch.logaddexp(total[rows_of], exps(S, top).sum(dim).log_().add_(top.squeeze(dim)))
         if kept is not None and grad: kept[a.start, b.start] = S
-    lse = total.log() if safe else total
-    loss = lse.sum() - partners
+    odds = (total.log() if safe else total) - partner; loss = F.softplus(odds, threshold=40).sum()
     if not grad: return loss, None
-    mine = 1/total if safe else lse
+    mine = 1/(total + partner.exp()) if safe else torch.logaddexp(total, partner); missed = odds.sigmoid_(); pull = -(missed + missed.roll(h))
     theirs = mine if square else world.gather(mine, rows)
     g = torch.zeros_like(u)
     for a,b in tiles:
         S = kept[a.start, b.start] if kept is not None else similarities(a, b)
         if safe: S = (S if kept is not None else S.exp_()).mul_(mine[a, None] + theirs[b])
         else: one = exps(S, mine[a, None]); S = S.sub_(theirs[b]).exp_().add_(one)
+        for rows_of,o in pairs(S, a, b): o.diagonal().copy_(pull[rows_of])
         g[a] += _product(S, every[b].T)
         if square and a.start != b.start: g[b].addmm_(S.T, every[a])
-    h = n//2; g[:h].sub_(u[h:], alpha=2); g[h:].sub_(u[:h], alpha=2)
     return loss, g.div_(tau)
 
 class _NTXent(torch.autograd.Function):

@@ -1,5 +1,5 @@
 "The benchmark of K-means: it runs, its implementations end at the same inertia, and what it prints is what it keeps"
-import importlib.util, json, math, os, sys
+import argparse, importlib.util, json, math, os, shlex, shutil, sys
 from pathlib import Path
 
 import pytest
@@ -92,9 +92,26 @@ def test_minutes(tmp_path):
     for method, own in (('simclr', {}), ('deepcluster', dict(n_clusters=10, rounds=2))):
         p = run_in(root, sys.executable, 'benchmarks/minutes.py', method, '--minutes', '.03', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16]) | own), '--json', tmp_path/'out.jsonl', timeout=120)
         assert p.returncode == 0, p.stdout[-3000:]
-    p = run_in(root, sys.executable, 'benchmarks/minutes.py', 'deepcluster', '--epochs', '2', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16], n_clusters=10, rounds=2)), timeout=120); assert p.returncode == 0 and json.loads(p.stdout.splitlines()[-1])['epochs'] == 2, p.stdout[-3000:]
+    p = run_in(root, sys.executable, 'benchmarks/minutes.py', 'deepcluster', '--epochs', '2', '--images', '600', '--validate', '--no-linear', '--threads', '1', '--set', json.dumps(dict(width=[8, 16], n_clusters=10, rounds=2)), timeout=120); assert p.returncode == 0 and (r := json.loads(p.stdout.splitlines()[-1]))['epochs'] == 2 and r['minutes'] == round(r['seconds']/60, 1), p.stdout[-3000:]
     rows = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
     assert [r['method'] for r in rows] == ['simclr', 'deepcluster'] and all(0 < r['seconds'] < 60 and r['epochs'] >= 1 and 0 < r['knn'] <= 100 and r['environment']['threads'] == 1 for r in rows)
+
+
+def test_runs_of_the_pages(tmp_path):
+    "One command makes all runs of the tables and knows those that are there; a run made again takes the place of the earlier one"
+    sys.path.insert(0, str(root/'benchmarks')); import minutes                              # noqa: E401
+    args = lambda run: [*shlex.split(run), '--results', str(tmp_path/'rows.json'), '--new']
+    for name, runs in minutes.RUNS.items():
+        shutil.copy(root/'nbs'/'results'/f'{name}.json', tmp_path/'rows.json'); before = (tmp_path/'rows.json').read_bytes(); rows = [r for r in json.loads(before)['rows'] if r['judged_on'] == 'test set']
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(minutes, 'images', lambda *o: (None, None)); m.setattr(minutes, 'trained', lambda *o: pytest.fail(f'would be made again: {o[0]}'))
+            for run in runs.splitlines(): minutes.main(args(run))
+        assert (tmp_path/'rows.json').read_bytes() == before
+        made = [minutes.what(dict(method=w[0], minutes=float(w[w.index('--minutes') + 1]), seed=int(w[w.index('--seed') + 1]) if '--seed' in w else 0, judged_on='test set', settings=(json.loads(w[w.index('--set') + 1]) if '--set' in w else {}) | {k: w[w.index(f'--{k}') + 1] for k in ('stem', 'precision') if f'--{k}' in w})) for w in map(shlex.split, runs.splitlines()) if w[0] != 'baselines']
+        lost = [r['method'] for r in rows if r['minutes'] and 'run_minutes' not in r and minutes.what(r) not in made]; assert not lost, lost
+    a = argparse.Namespace(results=tmp_path/'new.json', json=None, method='simclr'); row = dict(method='simclr', minutes=5., seed=0, judged_on='test set', settings={}, knn=60.)
+    for r in (row, row | dict(seed=1), row | dict(knn=61.)): minutes.keep(r, a)
+    got = json.loads((tmp_path/'new.json').read_text(encoding='utf-8')); assert [(r['seed'], r['knn']) for r in got['rows']] == [(1, 60.), (0, 61.)] and 'cosine' in got['settings']['measure']
 
 
 def test_studies(tmp_path):
@@ -104,7 +121,7 @@ def test_studies(tmp_path):
         p = run_in(root, sys.executable, 'benchmarks/studies.py', 'head', '--quick', '--jobs', str(jobs), '--json', tmp_path/file, *more, timeout=120); assert p.returncode == 0, p.stdout[-3000:]
         return sorted((json.loads(l) for l in (tmp_path/file).read_text(encoding='utf-8').splitlines()), key=lambda r: (r['study'], r['seed'], r.get('method', '')))
     a, b = run(2, 'two.jsonl'), run(1, 'one.jsonl')
-    plain = lambda rows: [{k: v for k, v in r.items() if k not in ('seconds', 'environment')} for r in rows]
+    plain = lambda rows: [{k: v for k, v in r.items() if k not in ('seconds', 'environment', 'curve')} for r in rows]
     assert plain(a) == plain(b) and [r['study'] for r in a] == ['base', 'base', 'baselines', 'baselines', 'head', 'head']
     assert len(run(1, 'two.jsonl')) == 6 and all(r['quick'] for r in a)                     # nothing new
     sys.path.insert(0, str(root/'benchmarks')); import studies                             # noqa: E401
