@@ -12,7 +12,7 @@ import torch
 import matplotlib.pyplot as plt
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
-from .kmeans import KMeans
+from .kmeans import KMeans, _generator
 from .nearest import _enter, _whole
 from .plot import palette
 
@@ -46,11 +46,8 @@ def _below_chord(ks, J):
 # %% ../nbs/01b_choose_k.ipynb #7dba185f
 def _seed(random_state):
     "A whole number to derive all randomness from: `random_state` itself, or one drawn from it"
-    if random_state is None: return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, torch.Generator): return int(torch.randint(2**31, (1,), generator=random_state))
-    if not isinstance(random_state, numbers.Integral) or isinstance(random_state, bool): raise TypeError(f"random_state must be None, a whole number or a CPU torch.Generator, got {random_state!r}")
-    if not 0 <= random_state < 2**63: raise ValueError(f"random_state must be at least 0 and below 2**63, got {random_state}")
-    return int(random_state)
+    g = _generator(random_state)
+    return int(random_state) if isinstance(random_state, numbers.Integral) else int(torch.randint(2**31, (1,), generator=g))
 
 def _numpy(t): return t.cpu().numpy() if isinstance(t, Tensor) else np.asarray(t)
 
@@ -63,7 +60,7 @@ def _at_most(ks, most, why):
     if ks[-1] > most: raise ValueError(f"ks goes up to {ks[-1]}, but {why}: at most {most}")
 
 def _silhouette(W, models, sample_size, seed):
-    rows, x = [], (W - W.mean(0)).cpu().numpy()                            # (its distances are differences of squares, which far from the origin lose everything)
+    x = W/(W.abs().max().clamp_min(torch.finfo(W.dtype).tiny)); x = x - x.mean(0); rows, x = [], (x/x.abs().max().clamp_min(torch.finfo(x.dtype).tiny)).cpu().numpy()          # (its distances are differences of squares: far from the origin they lose everything, and of large or tiny numbers they leave the range of floats)
     for k,m in models.items():
         try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
         except ValueError as e:
@@ -77,7 +74,7 @@ def silhouette(
     ks,                # Numbers of clusters to try, whole numbers in rising order, at most n-1
     n_init=3,          # Starts of each K-means
     sample_size=2000,  # Points scored at most, a random sample of all
-    random_state=None, # None, a whole number or a CPU torch.Generator
+    random_state=None, # As in `KMeans`
 )->list[dict]:         # One dict a k: k, and silhouette, the mean in -1…1 (None for k=1, where there is no other cluster)
     "Mean silhouette of the K-means clusters, for every k (Rousseeuw 1987); raises `ValueError` where k, X or the sample do not allow one"
     W = _enter(X)[0]; ks = _rising(ks); _at_most(ks, len(W)-1, f'the silhouette of {len(W)} points needs two points in some cluster')
@@ -102,7 +99,7 @@ def _reference_draw(box, n, rng):
 def uniform_reference(
     X,                  # Points, n×d, array or tensor of finite numbers
     reference='pca',    # 'pca': a box along the principal axes; 'box': a box along the features
-    random_state=None,  # None, a whole number or a CPU torch.Generator
+    random_state=None,  # As in `KMeans`
 ):                      # Points, n×d, of X's kind
     "As many points as `X` has, without groups: uniform over a box around `X`; raises `ValueError` for another reference, NaN or infinity, `TypeError` for what is not real numbers"
     W = _enter(X)[0]; box = _reference_box(W, reference)
@@ -111,6 +108,7 @@ def uniform_reference(
 
 # %% ../nbs/01b_choose_k.ipynb #31a5f23d
 def _gap(W, models, n_refs, reference, n_init, seed):
+    if wrong := [m.inertia_ for m in models.values() if not 0 < m.inertia_ < math.inf]: raise ValueError(f"X must be of a size at which squared distances are numbers, got an inertia of {wrong[0]}: multiply it by some number first")
     box = _reference_box(W, reference)
     L = []
     for b in range(n_refs):
@@ -130,7 +128,7 @@ def gap_statistic(
     n_refs=10,         # B, the number of reference sets
     reference='pca',   # 'pca': reference points from a box along the principal axes; 'box': along the features
     n_init=3,          # Starts of each K-means, on the points and on the references alike
-    random_state=None, # None, a whole number or a CPU torch.Generator
+    random_state=None, # As in `KMeans`
 )->list[dict]:         # One dict a k: k, log_w, ref_log_w (its mean over the references), gap, s
     "Gap statistic of the K-means clusters, for every k (Tibshirani, Walther & Hastie 2001); raises `ValueError` for too many clusters or an unknown reference"
     W = _enter(X)[0]; ks = _rising(ks); _check_distinct(W, ks)
@@ -163,7 +161,7 @@ def stability(
     ks,                # Numbers of clusters to try, whole numbers in rising order, at most n/2
     n_pairs=10,        # Random halvings of the points
     n_init=3,          # Starts of each K-means
-    random_state=None, # None, a whole number or a CPU torch.Generator
+    random_state=None, # As in `KMeans`
 )->list[dict]:         # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
     "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004); raises `ValueError` for a k above n/2, ks that do not rise and points that are not finite"
     W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, ks)
@@ -216,7 +214,7 @@ def choose_k(
     reference='pca',                                    # Box of the references: 'pca' or 'box', as in gap_statistic
     n_pairs=10,                                         # Random halvings of the stability
     sample_size=2000,                                   # Points scored by the silhouette, at most
-    random_state=None,                                  # None, a whole number or a CPU torch.Generator
+    random_state=None,                                  # As in `KMeans`
 )->KChoice:                                             # Measures, picks and fitted models
     "Ask several methods for the number of clusters; raises `ValueError` or `TypeError`: before any long work if one of them cannot run, and after the fits where the silhouette's sample holds one cluster only"
     known = ('elbow','silhouette','gap','stability')

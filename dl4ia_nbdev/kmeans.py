@@ -94,7 +94,7 @@ def _generator(random_state):
     elif isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
         if not 0 <= random_state < 2**63: raise ValueError(f"random_state must be at least 0 and below 2**63, got {random_state}")
         g.manual_seed(int(random_state))
-    else: raise TypeError(f"random_state must be None, a whole number or a torch.Generator, got {type(random_state).__name__}")
+    else: raise TypeError(f"random_state must be None, a whole number, a numpy RandomState or Generator, or a CPU torch.Generator, got {type(random_state).__name__}")
     return g
 
 def _check_k(k, n, name='k'):
@@ -171,26 +171,24 @@ def _some(n, most, g, w):
 def _parallel(pts, k, g, w=None, rounds=5, factor=2):
     "Centres by k-means‖ (Bahmani et al. 2012, Algorithm 2): a few rounds that each draw about factor·k candidates, then weighted greedy k-means++ among them"
     n,dev = pts.n, pts.device
-    cand = pts.rows(_random(n, 1, g, w).to(dev)).double()
-    D,near = pts.sq_dists(cand, torch.zeros(n, dtype=torch.int64, device=dev)), torch.zeros(n, dtype=torch.int64, device=dev)
+    near = torch.zeros(n, dtype=torch.int64, device=dev); cand = [pts.rows(_random(n, 1, g, w).to(dev))]
+    D = pts.sq_dists(cand[0].double(), near)
     for _ in range(rounds):
         p = D if w is None else D*w
         total = float(p.sum())
         if total <= 0: break
         at = (torch.rand(n, generator=g, dtype=torch.float64).to(dev) < p*(factor*k/total)).nonzero()[:,0]
         if not len(at): continue
-        C = pts.rows(at).double()
+        cand.append(pts.rows(at)); C = cand[-1].double()
         labels = pts.choose(len(C), pts.asked).assign(C)[0]
         d = pts.sq_dists(C, labels)
         closer = d < D
-        near[closer] = labels[closer] + len(cand); D = torch.minimum(D, d)
-        cand = torch.cat([cand, C])
-    if len(cand) < k:                                                      # few rounds on few points: fill up
-        more = pts.rows(_random(n, k, g).sort().values.to(dev)).double()
-        cand = torch.cat([cand, more])
-    weight = _sizes(near, w, len(cand)).double()
-    Z = (cand - cand.mean(0)).to(pts.dtype)
-    return cand[_plus_plus(Z, k, g, 2 + int(math.log(k)), weight)]
+        near[closer] = labels[closer] + sum(map(len, cand[:-1])); D = torch.minimum(D, d)
+    if sum(map(len, cand)) < k: cand.append(pts.rows(_random(n, k, g).sort().values.to(dev)))          # few rounds on few points: fill up
+    C,cand = torch.cat(cand), None
+    parts = C.split(_part(pts.d)); mean = sum(o.double().sum(0) for o in parts)/len(C)
+    Z = torch.cat([(o.double() - mean).to(pts.dtype) for o in parts])
+    return C[_plus_plus(Z, k, g, 2 + int(math.log(k)), _sizes(near, w, len(C)).double())].double()
 
 def _memory(pts, most=None, g=None, w=None):
     "The points as one block of memory for k-means++; of a stream, `most` of them drawn at random, those that have weight first. Returns (X, their numbers or None)"
@@ -209,7 +207,7 @@ def _memory(pts, most=None, g=None, w=None):
 def kmeans_plus_plus(
     X,                   # Points, n×d, tensor or array
     k:int,               # Number of centres, at most n
-    random_state=None,   # None, a whole number or a CPU torch.Generator
+    random_state=None,   # None, a whole number, a numpy RandomState or Generator, or a CPU torch.Generator
     n_trials=None,       # Candidates a step; None means 2 + ⌊ln k⌋, 1 is the plain version of the paper
     sample_weight=None,  # Weight of each point, (n,) of at least 0; None: all 1
 ):                       # (centres (k,d), floats, their row numbers (k,)) of X's kind
@@ -274,7 +272,7 @@ def refill(
     d,                  # Squared distance of each point to its centre, (n,)
     k:int,              # Number of clusters
     empty='split',      # 'split' the biggest cluster, take the 'farthest' point, or a 'random' one
-    random_state=None,  # For 'random': None, a whole number or a CPU torch.Generator
+    random_state=None,  # For 'random': as in `KMeans`
 ):                      # (new labels (n,), how many clusters were empty)
     "Give every empty cluster some points of another; raises `ValueError` for labels or distances that do not fit, points that are not finite and a policy that there is not"
     if empty not in _policies[:3]: raise ValueError(f"empty must be 'split', 'farthest' or 'random', got {empty!r}")
@@ -313,14 +311,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         empty='split',      # What an empty cluster gets: 'split' the biggest, the 'farthest' or a 'random' point; or 'keep' its centre; or 'drop' it
         spherical=False,    # Cosine K-means: points and centres of unit length?
         warm_start=False,   # Start `fit` from the centres of the last one?
-        random_state=None,  # None, a whole number, a numpy RandomState or a CPU torch.Generator
+        random_state=None,  # None, a whole number, a numpy RandomState or Generator, or a CPU torch.Generator
         device=None,        # Where to compute, if not where X is; X then goes there block by block (for a start by 'k-means++' at once)
         chunk_size=None,    # Rows handled at once; None chooses by k and device
         screen='auto',      # How the nearest centre is found: 'auto', 'int8', 'bfloat16' or 'none'; changes the time, never the labels
         trace=False,        # Keep centres and labels of every iteration in trace_?
+        max_points_per_cluster=None, # Iterate on at most so many points for each cluster, drawn at random (of weighted points those that have weight first); labels_ and inertia_ are those of all. None: on all
     ):
         self.n_clusters,self.init,self.n_init,self.max_iter,self.tol,self.empty,self.spherical = n_clusters,init,n_init,max_iter,tol,empty,spherical
-        self.warm_start,self.random_state,self.device,self.chunk_size,self.screen,self.trace = warm_start,random_state,device,chunk_size,screen,trace
+        self.warm_start,self.random_state,self.device,self.chunk_size,self.screen,self.trace,self.max_points_per_cluster = warm_start,random_state,device,chunk_size,screen,trace,max_points_per_cluster
 
     def set_params(self, **params):
         "Change settings by name; return self; raises `ValueError` for a name that is no setting"
@@ -345,6 +344,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if not isinstance(self.tol, numbers.Real) or not self.tol >= 0: raise ValueError(f"tol must be a number of at least 0, got {self.tol!r}")
         if self.empty not in _policies: raise ValueError(f"empty must be one of {', '.join(map(repr, _policies))}, got {self.empty!r}")
         if isinstance(self.init, str) and self.init not in ('k-means++','k-means||','random'): raise ValueError(f"init must be 'k-means++', 'k-means||', 'random', an array of k×d centres or a function, got {self.init!r}")
+        for name in ('spherical', 'warm_start', 'trace'):
+            if not isinstance(v := getattr(self, name), (bool, np.bool_)): raise TypeError(f"{name} must be True or False, got {v!r}")
+        if self.device is not None:
+            try: torch.device(self.device)
+            except (RuntimeError, TypeError) as e: raise ValueError(f"device must be a name that torch knows or None, got {self.device!r}") from e
+        if self.max_points_per_cluster is not None: _whole(self.max_points_per_cluster, 'max_points_per_cluster')
         _check_way(self.screen, self.chunk_size); _whole(self.n_clusters, 'n_clusters')
 
     def _given(self, pts):
@@ -450,22 +455,27 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self._check_settings()
         pts = self._points(X, reset=True)
         k = _check_k(self.n_clusters, pts.n, 'n_clusters')
-        w, g, given = _weights(sample_weight, pts.n, pts.device), _generator(self.random_state), self._given(pts)
-        pts.asked = self.screen
-        spread = pts.spread if w is None else float(pts.sq.dot(w))          # Σ w‖x-μ‖²
+        w, g = _weights(sample_weight, pts.n, pts.device), _generator(self.random_state)
+        some, ws = pts, w                                                   # what is iterated on
+        if self.max_points_per_cluster is not None and pts.n > (most := k*self.max_points_per_cluster):
+            at = _some(pts.n, most, g, w).to(pts.device); ws = None if w is None else w[at]
+            some = self._shared(pts.rows(at)/pts.out if pts.stream else pts.X.index_select(0, at.to(pts.X.device)), pts.name)
+        given, some.asked = self._given(some), self.screen
+        spread = some.spread if ws is None else float(some.sq.dot(ws))      # Σ w‖x-μ‖²
         best:tuple|None = None
         if given is not None:       starts = 1
         elif self.n_init != 'auto': starts = self.n_init
         else:                       starts = 10 if self.init == 'random' or callable(self.init) else 1
         for _ in range(starts):
-            C,labels,sums,hist,trace = self._run(pts, self._start(pts, g, w) if given is None else given, w, g, spread)
-            inertia = self._inertia(pts, C, pts.assign(C, labels)[0], w) if starts > 1 else 0.
+            C,labels,sums,hist,trace = self._run(some, self._start(some, g, ws) if given is None else given, ws, g, spread)
+            inertia = self._inertia(some, C, some.assign(C, labels)[0], ws) if starts > 1 else 0.
             if best is None or inertia < best[0]: best = inertia,C,labels,sums,hist,trace
         assert best is not None
         _,C,labels,sums,self.history_,trace = best
-        self._finish(pts, C, labels, w, None if pts.stream else sums, spread)
+        if some is pts: self._finish(pts, C, labels, w, None if pts.stream else sums, spread)
+        else: pts.choose(len(C), self.screen); self._finish(pts, pts.inward(C/some.out), None, w)
         self.n_iter_ = len(self.history_)
-        if self.trace: self.trace_ = [dict(centers=pts.leave(c/pts.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
+        if self.trace: self.trace_ = [dict(centers=pts.leave(c/some.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
         held = torch.as_tensor(self.labels_).cpu(); found = int((_sizes(held if w is None else held[w.cpu() > 0], None, k) > 0).sum())
         if found < k and self.empty != 'drop': warnings.warn(f"{k - found} of {k} clusters hold no point" + ('' if self.empty == 'keep' else ": X may have fewer distinct rows than n_clusters"), ConvergenceWarning, stacklevel=2)
@@ -496,10 +506,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if not reset and not hasattr(self, 'cluster_centers_'): raise NotFittedError(f"this {type(self).__name__} has no centres yet: call fit first")
         if hasattr(X, 'columns') or hasattr(self, 'feature_names_in_'): _check_feature_names(self, X, reset=reset)
         elif reset and hasattr(self, 'feature_names_in_'): del self.feature_names_in_
-        pts = _Points(X, name, self.device, self.spherical, self.chunk_size) if self._world is None or self._world.size == 1 else _SharedPoints(self._world, X, name, self.device, self.spherical, self.chunk_size)
+        pts = self._shared(X, name)
         if reset: self.n_features_in_ = pts.d
         elif pts.d != (d := self.cluster_centers_.shape[1]): raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {d} features as input")     # (a fit that failed may have seen others)
         return pts
+
+    def _shared(self, X, name):
+        "The points, of which several processes take a part each"
+        how = X, name, self.device, self.spherical, self.chunk_size
+        return _Points(*how) if self._world is None or self._world.size == 1 else _SharedPoints(self._world, *how)
 
     def _seen(self, X):
         pts = self._points(X)
@@ -569,14 +584,14 @@ class MiniBatchKMeans(KMeans):
         init_size=None,         # Random points that the start is drawn from; None: the larger of 3·k and 3·batch_size
         empty='split',          # What a cluster that a whole pass has given no point gets: 'random' point, 'farthest' of the last batch, 'split' of the biggest there, or 'keep'
         spherical=False,        # Cosine K-means?
-        random_state=None,      # None, a whole number, a numpy RandomState or a CPU torch.Generator
+        random_state=None,      # As in `KMeans`
         device=None,            # Where to compute, if not where X is
         chunk_size=None,        # Rows handled at once
         screen='auto',          # As in `KMeans`
     ):
         self.n_clusters,self.init,self.batch_size,self.max_iter,self.max_no_improvement,self.tol,self.init_size = n_clusters,init,batch_size,max_iter,max_no_improvement,tol,init_size
         self.empty,self.spherical,self.random_state,self.device,self.chunk_size,self.screen = empty,spherical,random_state,device,chunk_size,screen
-    n_init,warm_start,trace = 1,False,False
+    n_init,warm_start,trace,max_points_per_cluster = 1,False,False,None
 
     def _check_settings(self):
         super()._check_settings()
