@@ -171,23 +171,24 @@ def _some(n, most, g, w):
 def _parallel(pts, k, g, w=None, rounds=5, factor=2):
     "Centres by k-means‖ (Bahmani et al. 2012, Algorithm 2): a few rounds that each draw about factor·k candidates, then weighted greedy k-means++ among them"
     n,dev = pts.n, pts.device
-    near = torch.zeros(n, dtype=torch.int64, device=dev); cand = [pts.rows(_random(n, 1, g, w).to(dev))]
-    D = pts.sq_dists(cand[0].double(), near)
+    near, cand = torch.zeros(n, dtype=torch.int64, device=dev), [_random(n, 1, g, w).to(dev)]
+    D = pts.sq_dists(pts.rows(cand[0]).double(), near)
     for _ in range(rounds):
         p = D if w is None else D*w
         total = float(p.sum())
         if total <= 0: break
         at = (torch.rand(n, generator=g, dtype=torch.float64).to(dev) < p*(factor*k/total)).nonzero()[:,0]
         if not len(at): continue
-        cand.append(pts.rows(at)); C = cand[-1].double()
+        C = pts.rows(at).double()
         labels = pts.choose(len(C), pts.asked).assign(C)[0]
         d = pts.sq_dists(C, labels)
         closer = d < D
-        near[closer] = labels[closer] + sum(map(len, cand[:-1])); D = torch.minimum(D, d)
-    if sum(map(len, cand)) < k: cand.append(pts.rows(_random(n, k, g).sort().values.to(dev)))          # few rounds on few points: fill up
-    C,cand = torch.cat(cand), None
-    parts = C.split(_part(pts.d)); mean = sum(o.double().sum(0) for o in parts)/len(C)
-    Z = torch.cat([(o.double() - mean).to(pts.dtype) for o in parts])
+        near[closer] = labels[closer] + sum(map(len, cand)); D = torch.minimum(D, d); cand.append(at)
+    if sum(map(len, cand)) < k: cand.append(_random(n, k, g).to(dev))      # few rounds on few points: fill up
+    at,order = torch.cat(cand).sort(stable=True); near = order.argsort()[near]
+    pts.V = pts.Q = None; pts.work.clear(); C = pts.rows(at)               # (codes make room for the candidates)
+    m, Z = _part(pts.d), torch.empty_like(C); mean = sum(o.double().sum(0) for o in C.split(m))/len(C)
+    for o,z in zip(C.split(m), Z.split(m)): z.copy_(o.double() - mean)
     return C[_plus_plus(Z, k, g, 2 + int(math.log(k)), _sizes(near, w, len(C)).double())].double()
 
 def _memory(pts, most=None, g=None, w=None):

@@ -8,7 +8,7 @@ from conftest import root
 
 CODE = '''
 import numpy as np, torch
-from dl4ia_nbdev.kmeans import KMeans, kmeans_plus_plus
+from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans, kmeans_plus_plus
 def status(key): return int(next(l for l in open('/proc/self/status') if l.startswith(key)).split()[1])*1024/1e6
 rng = np.random.default_rng(0)
 X = rng.standard_normal((100_000, 256), dtype=np.float32)
@@ -24,6 +24,8 @@ for screen in ('auto','none'):
     again = KMeans(1000, init=X[:1000], max_iter=3, tol=0.).fit(X)
     assert (again.labels_ == m.labels_).all() and (again.cluster_centers_ == m.cluster_centers_).all() and again.inertia_ == m.inertia_, 'not the same twice'
 print('plusplus %.1f' % extra(lambda: kmeans_plus_plus(X, 20, 0))[0])
+for name, new in dict(start=lambda: KMeans(1000, max_iter=1, random_state=0), parallel=lambda: KMeans(1000, init='k-means||', max_iter=1, random_state=0), mini=lambda: MiniBatchKMeans(1000, max_iter=1, random_state=0)).items():
+    print(f'{name} %.1f' % extra(lambda: new().fit(X))[0])
 print('split %.1f' % extra(lambda: KMeans(4, init=np.r_[X[:1], np.full((3,256), 100, np.float32)], max_iter=2).fit(X))[0])    # the biggest cluster is all there is
 X += 1e4
 print('plusplus_far %.1f' % (extra(lambda: kmeans_plus_plus(X, 20, 0))[0] - X.nbytes/1e6))                                    # they are centred: one copy, and no second
@@ -41,4 +43,4 @@ def test_memory_and_repeatability_at_full_size():
         used = {l.split()[0]: float(l.split()[1]) for l in run.stdout.splitlines()}
         print(used)
         if max(used.values()) <= 60: break
-    assert set(used) == {'auto','none','plusplus','split','plusplus_far'} and max(used.values()) <= 60, f'MB beyond the points: {used}'
+    assert set(used) == {'auto','none','plusplus','start','parallel','mini','split','plusplus_far'} and max(used.values()) <= 60, f'MB beyond the points: {used}'
