@@ -15,6 +15,7 @@ from statistics import median
 
 import torch
 
+BEGAN = time.perf_counter()
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root), str(root/'benchmarks')]
 from dl4ia_nbdev.data import ImageSet
@@ -52,12 +53,12 @@ def peak(device, dtype, quick):
 
 
 def until(minutes):
-    "Callback: asks to stop when the next epoch would end after so many minutes"
-    began = last = time.perf_counter()
+    "Callback: asks to stop when the next epoch would end after so many minutes of the program"
+    last = time.perf_counter()
     def piece(run, rec, history):
         nonlocal last
         now = time.perf_counter(); one, last = now - last, now
-        if minutes is not None and now + one - began > minutes*60 and len(history) < run.epochs: raise StopTraining
+        if minutes is not None and now + one - BEGAN > minutes*60 and len(history) < run.epochs: raise StopTraining
     return piece
 
 
@@ -110,7 +111,7 @@ def kmeans(a, device):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('method', choices=('simclr', 'deepcluster', 'parts', 'kmeans')); p.add_argument('--epochs', type=int, default=100); p.add_argument('--seed', type=int, default=0); p.add_argument('--device', default='auto'); p.add_argument('--images', type=int, help='only so many, for a trial')
-    p.add_argument('--run', type=Path, help='file of the run, written after every epoch; the same command goes on from there'); p.add_argument('--piece', type=float, help='stop after so many minutes; wants --run')
+    p.add_argument('--run', type=Path, help='file of the run, written after every epoch; the same command goes on from there'); p.add_argument('--piece', type=float, help='stop after so many minutes, reading the images included (the judgement of a finished run comes on top); wants --run')
     p.add_argument('--validate', action='store_true', help='judge on images held out of the training set: for choices'); p.add_argument('--set', type=json.loads, default={}, help='settings that differ, as JSON'); p.add_argument('--quick', action='store_true', help='small, on a CPU too'); p.add_argument('--json', type=Path, help='file to which a line is added')
     a = p.parse_args(); device = pick_device(None if a.device == 'auto' else a.device)
     if a.piece is not None and a.run is None: p.error('--piece: a run in pieces needs a file, --run')

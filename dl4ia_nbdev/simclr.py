@@ -17,7 +17,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _said, _take_up, _told, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, RandomResizedCrop, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -173,10 +173,6 @@ def _norm(parts):
     "Length of all parts together; on the CPU by products with themselves, which are sooner done than torch's norm"
     return torch.stack([torch.dot(v := p.reshape(-1), v).sqrt() if p.device.type == 'cpu' and p.dtype.itemsize > 2 else p.norm() for p in parts]).norm()
 
-def _plain(v):
-    "A number of numpy's as Python's, which checkpoints can hold"
-    return v.item() if isinstance(v, np.generic) else v
-
 class LARS(torch.optim.Optimizer):
     "Layer-wise adaptive rate scaling (You et al. 2017, with the decay inside the norm), momentum after the scaling; parameters with one dimension take plain steps without decay"
     def __init__(self,
@@ -189,7 +185,7 @@ class LARS(torch.optim.Optimizer):
         "Raises `ValueError` for a setting that is negative or no number, and for a momentum of 1 or more"
         for k,v in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay), ('trust', trust)):
             if isinstance(v, bool) or not isinstance(v, numbers.Real) or not 0 <= v < (1 if k == 'momentum' else math.inf): raise ValueError(f"{k} must be a number of at least 0{' and below 1' if k == 'momentum' else ''}, got {v!r}")
-        super().__init__(params, dict(lr=_plain(lr), momentum=_plain(momentum), weight_decay=_plain(weight_decay), trust=_plain(trust)))
+        super().__init__(params, _python(dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust)))
     @torch.no_grad()
     def step(self,
         closure=None, # A function that computes the loss anew, or None
@@ -257,11 +253,10 @@ class SimCLR:
     ):
         "Settings only; raises `ValueError` or `TypeError` naming the argument that does not fit"
         _check_encoder(encoder)
-        for k,v,lo in (('epochs', epochs, 1), ('batch_size', batch_size, 2), ('watch_every', watch_every, 1)):
-            if v is not None or k != 'watch_every': _whole(v, k, lo)
-        if not isinstance(projection_head, nn.Module): _whole(projection_head, 'projection_head', 0)
+        epochs, batch_size, watch_every = _whole(epochs, 'epochs'), _whole(batch_size, 'batch_size', 2), None if watch_every is None else _whole(watch_every, 'watch_every')
+        if not isinstance(projection_head, nn.Module): projection_head = _whole(projection_head, 'projection_head', 0)
         if optimizer not in _RATES: raise ValueError(f"optimizer must be one of {tuple(_RATES)}, got {optimizer!r}")
-        temperature, lr, momentum, weight_decay, warmup = map(_plain, (temperature, lr, momentum, weight_decay, warmup))
+        temperature, lr, momentum, weight_decay, warmup, random_state = _python((temperature, lr, momentum, weight_decay, warmup, random_state))
         for k,x,hi in (('temperature', temperature, math.inf), ('lr', lr, math.inf), ('momentum', momentum, 1), ('weight_decay', weight_decay, math.inf), ('warmup', warmup, 1)):
             if (x is not None or k != 'lr') and (isinstance(x, bool) or not isinstance(x, (int, float)) or not 0 <= x < hi or (k == 'lr' and x == 0)): raise ValueError(f"{k} must be a {'positive ' if k == 'lr' else ''}number of at least 0{f' and below {hi}' if hi == 1 else ''}, got {x!r}")
         if temperature < .005: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
@@ -297,6 +292,20 @@ class SimCLR:
         self.norm_ = SimpleNamespace(**{k: torch.tensor(o).expand(images.shape[1]) for k,o in (('mean', norm.mean), ('std', norm.std))})
         return Views(*(a if any(isinstance(o, Normalize) for o in a.ops) else Augment(*a.ops, norm) for a in each))
 
+    def _width(self, views, images, device):
+        "Number of features of a view, which must be that of an image: the encoder will be asked about both"
+        v = _changed(views, images.pairs(torch.arange(2), 0), 0) if hasattr(images, 'pairs') else views._both(images.images[:2], 0)[0]
+        own, width = tuple(images.shape[1:]), {}
+        def of_views():
+            with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); return self.encoder(_channels_last(v.to(device))).flatten(1)
+        for what,features in (('views', of_views), ('images', lambda: embed(self.encoder, images[:2]))):
+            try: width[what] = features().shape[1]
+            except RuntimeError as e:
+                if own == tuple(v.shape[1:]): raise
+                raise ValueError(f"encoder must take views, {'×'.join(map(str, v.shape[1:]))}, and images, {'×'.join(map(str, own))}, but not {what}: {str(e).splitlines()[0]}") from e
+        if width['views'] != width['images']: raise ValueError(f"encoder must give as many features for views, {'×'.join(map(str, v.shape[1:]))}, as for images, {'×'.join(map(str, own))}, got {width['views']} and {width['images']}: bring images and views to one size, or end it with a mean over places")
+        return width['views']
+
     def _optimizer(self, net, N):
         many,one = [p for p in net.parameters() if p.requires_grad and p.ndim > 1], [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [dict(params=many, weight_decay=self.weight_decay), dict(params=one, weight_decay=0.)]
@@ -327,9 +336,9 @@ class SimCLR:
         checkpoint=None,      # File that is written after every epoch, whole or not at all
         resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop; with other `epochs` the learning rate takes up their schedule, and a warning says so
     )->'SimCLR':
-        """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole. Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
+        """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that does not take views and images alike, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
@@ -340,9 +349,10 @@ class SimCLR:
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         steps, self.history_ = n//N, []
+        if 5*(left := n - steps*N) > n: warnings.warn(f"batch_size: {left} of {n} images are left out of each epoch, other ones every time, for they are no batch of {N}; batches of {n//(steps + 1)} would use nearly all", stacklevel=2)
         with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
-            d = embed(self.encoder, images[:2]).shape[1]
+            d = self._width(views, images, device)
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
             mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
@@ -374,13 +384,13 @@ class SimCLR:
         if not hasattr(self, 'head_'): raise RuntimeError("this SimCLR has not been fitted: call fit(images) first")
     def transform(self,
         images:ImageSet, # Images
-    )->Tensor:           # (N, D) float32
-        "h: features of images, normalised as in training, in evaluation mode; raises `ValueError` for features that are not finite"
+    )->Tensor:           # (N, D) float32, computed in `precision`
+        "h: features of images, normalised as in training (before `fit`: as the images themselves are), in evaluation mode; raises `ValueError` for features that are not finite"
         return embed(self.encoder, _normalised_as(images, self), precision=self.precision)
     def _project(self, h):
         with keep_modes(self.head_), torch.no_grad(): self.head_.eval(); return self.head_(h.to(_device(self.head_))).float().cpu()
     def project(self,
         images:ImageSet, # Images
-    )->Tensor:           # (N, d) float32
+    )->Tensor:           # (N, d) float32, of features computed in `precision`
         "z: projections of images, normalised as in training, in evaluation mode; raises `RuntimeError` before `fit`"
         self._fitted(); return self._project(self.transform(images))

@@ -311,6 +311,11 @@ def _stamp(o, h=None):
 
 def _before(path): return path.with_name(path.name + '.before')
 
+def _python(v):
+    "`v` with numpy's numbers as Python's, which runs can hold"
+    if isinstance(v, np.generic): return v.item()
+    return {k: _python(o) for k,o in v.items()} if type(v) is dict else type(v)(map(_python, v)) if type(v) in (list, tuple) else v
+
 def save_run(
     path,              # File
     model:nn.Module,   # Module
@@ -320,7 +325,7 @@ def save_run(
     "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back, `IsADirectoryError` where `path` is a folder"
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=state); ck['digest'] = _stamp(ck)
+    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=_python(state)); ck['digest'] = _stamp(ck)
     path = Path(path).expanduser()
     def write(tmp):
         torch.save(ck, tmp)

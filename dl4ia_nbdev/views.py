@@ -50,7 +50,11 @@ _operators:dict[str, type['Operator']] = {}   # name -> class, for `describe`
 class Operator:
     "One random change of a batch, each image with parameters of its own. A subclass has a `name`, says how to draw parameters and what they do; it is called on a batch of bytes or of floats in [0, 1]"
     name, p = 'operator', 1.
-    def __init_subclass__(cls): _operators.setdefault(cls.name, cls)
+    def __init_subclass__(cls):
+        if 'name' not in vars(cls): return
+        who = lambda c: (c.__module__, c.__qualname__)
+        if who(was := _operators.get(cls.name, cls)) != who(cls): raise ValueError(f"name must be one that no other operator has, got {cls.name!r}, which is {was.__name__}'s")
+        _operators[cls.name] = cls
     def draw(self,
         n:int,            # Images
         shape:tuple,      # (H, W) of what the operator will get
@@ -529,7 +533,7 @@ def describe(
 )->str:                                  # Empty where nothing was done
     "What was done to image `i`, in a few words; raises `TypeError` for the parameters of two views at once"
     if not isinstance(params, dict): raise TypeError(f"params must be those of one view, a dict, got {type(params).__name__}; Views returns those of the first and of the second view")
-    return ', '.join(w for k,p in params.items() if p and (w := _operators.get(re.sub(r'_\d+$', '', k), Operator).describe(p, i)))
+    return ', '.join(w for k,p in params.items() if p and (w := (_operators.get(k) or _operators.get(re.sub(r'_\d+$', '', k), Operator)).describe(p, i)))
 
 # %% ../nbs/04a_views.ipynb #b02c4c04
 def simclr_imagenet(

@@ -138,8 +138,9 @@ def test_gpu(tmp_path):
         return p.stdout
     run('kmeans')
     if os.environ.get('DL4IA_DATA'):
-        own = 'simclr', '--epochs', '2', '--set', '{"batch_size": 64}'
-        assert '1 of 2 epochs' in run(*own, '--run', str(tmp_path/'run.pt'), '--piece', '.001'); run(*own, '--run', str(tmp_path/'run.pt'), '--piece', '.001'); run(*own)
+        for method in ('simclr', 'deepcluster'):
+            own = method, '--epochs', '2', '--set', '{"batch_size": 64}'; piece = '--run', str(tmp_path/f'{method}.pt'), '--piece', '.001'
+            assert '1 of 2 epochs' in run(*own, *piece); run(*own, *piece); run(*own)
     km, *runs = [json.loads(l) for l in (tmp_path/'out.jsonl').read_text(encoding='utf-8').splitlines()]
     assert km['wrong_of_1000'] == 0 and 0 < km['iterations'] <= 20 and km['seconds'] > 0
-    if runs: assert len(runs) == 2 and all(runs[0][k] == runs[1][k] for k in ('loss', 'knn', 'knn200', 'linear', 'settings'))
+    if runs: assert len(runs) == 4 and all(a[k] == b[k] for a, b in (runs[:2], runs[2:]) for k in ('method', 'loss', 'knn', 'knn200', 'linear', 'settings'))
