@@ -116,7 +116,7 @@ def small_alexnet(r, quick):
         e = max(1, round(r.get('seconds', 1.)/epoch)); run = simclr(e, tr, [Curve(tr, te, e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
     if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[Curve(tr, te, epochs)])); done = dict(epochs=epochs, curve=curve)
     h, ht = (embed(net, o, 'conv5') for o in (tr, te))
-    return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 else {}) | measures(h, tr.labels, ht, te.labels)
+    return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 and r['method'] != 'supervised' else {}) | measures(h, tr.labels, ht, te.labels)
 
 
 def sheet(r, quick):

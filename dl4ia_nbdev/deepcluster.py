@@ -21,7 +21,7 @@ from .evaluate import _channels_last, _check_encoder, _check_stem, _check_traina
 from .kmeans import KMeans, update
 from .nearest import _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -237,9 +237,10 @@ class DeepCluster:
     ):
         "Settings only; raises `ValueError` or `TypeError` naming the argument that does not fit"
         _check_encoder(encoder)
+        n_clusters, epochs, recluster, batch_size, kmeans_iter, pca_dim, knn_every, lr, momentum, weight_decay, random_state = _python((n_clusters, epochs, recluster, batch_size, kmeans_iter, pca_dim, knn_every, lr, momentum, weight_decay, random_state))
         for k,v,lo in (('n_clusters', n_clusters, 2), ('epochs', epochs, 1), ('recluster', recluster, 1), ('batch_size', batch_size, 2), ('kmeans_iter', kmeans_iter, 1), ('pca_dim', pca_dim, 2), ('knn_every', knn_every, 1)):
             if v is None and k in ('pca_dim', 'knn_every'): continue
-            if not isinstance(v, (int, np.integer)) or isinstance(v, bool) or v < lo: raise ValueError(f"{k} must be a whole number of at least {lo}, got {v!r}")
+            if not isinstance(v, int) or isinstance(v, bool) or v < lo: raise ValueError(f"{k} must be a whole number of at least {lo}, got {v!r}")
         for k,w,ok in (('balance', balance, ('sampling', 'loss', None)), ('head', head, ('reset', 'match', 'centroid')), ('empty', empty, ('split', 'farthest', 'random', 'keep')), ('feature_dtype', feature_dtype, ('auto', *_DTYPES))):
             if w not in ok: raise ValueError(f"{k} must be one of {ok}, got {w!r}")
         for k,x in (('lr', lr), ('momentum', momentum), ('weight_decay', weight_decay)):
