@@ -109,6 +109,10 @@ def test_large_pictures_become_jpeg_in_all_their_colours():
     assert mime == 'image/jpeg' and im.format == 'JPEG' and im.size == (300, 300) and len(small) < .8*len(png)
     assert abs(np.asarray(im).astype(int) - np.asarray(was)).mean() < 3
     assert shrink(png, at_least=10**9) == shrink(png, picture=10**9) == ('image/png', png)
+    buf = io.BytesIO()                                                    # a mosaic: hard edges, which a palette keeps in fewer bytes
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).resize((360, 360), Image.Resampling.NEAREST).resize((350, 350)).save(buf, 'png')
+    mime, small = shrink(base64.b64encode(buf.getvalue()).decode())
+    assert mime == 'image/png' and Image.open(io.BytesIO(base64.b64decode(small))).mode == 'P'
 
 
 def test_charts_get_a_smaller_palette_and_look_the_same():

@@ -235,7 +235,8 @@ def split_title(path):
 
 def shrink(png, at_least=10_000, picture=25_000):
     """(mime type, base64) of the base64 `png` in fewer bytes, where they are a good deal fewer: a palette of 256 colours, from `at_least` bytes if but one pixel
-    in ten thousand changes by more than a tenth (charts: a third of the size); JPEG in all its colours for other pictures from `picture` bytes (photographs: a quarter)"""
+    in ten thousand changes by more than a tenth (charts: a third of the size); for other pictures from `picture` bytes JPEG in all
+    their colours (photographs: a quarter), or the palette dithered where that is much smaller (mosaics of filters)"""
     from PIL import Image, ImageChops
     raw, same = base64.b64decode(png), ('image/png', png)
     if len(raw) < at_least: return same
@@ -245,11 +246,14 @@ def shrink(png, at_least=10_000, picture=25_000):
     rgb.paste(im, mask=im.getchannel('A') if im.mode == 'RGBA' else None)
     few = rgb.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
     changed = ImageChops.difference(rgb, few.convert('RGB')).split()
-    buf, chart = io.BytesIO(), sum(ImageChops.lighter(changed[0], ImageChops.lighter(*changed[1:])).histogram()[26:]) <= 1e-4*im.width*im.height
-    if chart: few.save(buf, 'png', optimize=True)
-    elif len(raw) < picture: return same
-    else: rgb.save(buf, 'jpeg', quality=90, subsampling=0, optimize=True)
-    return (PICTURES[not chart], base64.b64encode(buf.getvalue()).decode()) if len(buf.getvalue()) < .8*len(raw) else same
+    def saved(image, *how, **more): buf = io.BytesIO(); image.save(buf, *how, **more); return buf.getvalue()
+    kind, out = 'image/png', saved(few, 'png', optimize=True)
+    if sum(ImageChops.lighter(changed[0], ImageChops.lighter(*changed[1:])).histogram()[26:]) > 1e-4*im.width*im.height:
+        if len(raw) < picture: return same
+        few, photo = rgb.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG), saved(rgb, 'jpeg', quality=90, subsampling=0, optimize=True)
+        out = saved(few, 'png', optimize=True)
+        if len(photo) < 1.5*len(out): kind, out = 'image/jpeg', photo
+    return (kind, base64.b64encode(out).decode()) if len(out) < .8*len(raw) else same
 
 
 def save(path, slow=False, timeout=None):
