@@ -450,7 +450,7 @@ def open_image(
     _check_reading(size, channels)
     path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"path: there is no file {path}")
-    try: return torch.from_numpy(_decode(path, size, channels))
+    try: return torch.from_numpy(np.require(_decode(path, size, channels), requirements='W'))          # (some readers hand out memory that may not be written to)
     except ValueError as e: raise ValueError(f"path: {path} is not an image that can be read ({e})") from e
 
 # %% ../nbs/00_data.ipynb #5ae88a56
