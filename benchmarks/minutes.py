@@ -291,11 +291,12 @@ def main(words=None):
         for name, runs in RUNS.items():
             for run in runs.splitlines(): main([*shlex.split(run), '--results', str(a.results/f'{name}.json'), '--new'])
         return
-    if a.new and a.results and a.method != 'baselines' and what(about(a, a.minutes) | dict(settings=own)) in map(what, kept(a.results)[2]['rows']): return print(f'there already: {words}')
+    if a.new and a.results:
+        rows = kept(a.results)[2]['rows']
+        if any(r['method'] == 'baselines' for r in rows) if a.method == 'baselines' else what(about(a, a.minutes) | dict(settings=own)) in map(what, rows): return print(f'there already: {words}')
     a.validate |= a.search; tr, te = images(a.validate, a.images)
     if a.method == 'baselines':
-        if not (a.new and any(r['method'] == a.method for r in kept(a.results)[2]['rows'])):
-            for row in untrained(a, tr, te): keep(row, a)
+        for row in untrained(a, tr, te): keep(row, a)
     elif a.search:
         first, *changes = searches[a.method]; done = [what(r) for r in kept(a.results)[2]['rows']]
         for change in ({}, *changes):
@@ -305,7 +306,7 @@ def main(words=None):
         encoder, row = trained(a, own, tr, te); keep(row, a)
         if a.save:
             made = build_encoder('convnet', 32, width=tuple(row['settings']['width'])); made.net.load_state_dict(encoder.state_dict())
-            save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=row['minutes'], epochs=row['epochs'], seed=a.seed, cpu=(env := environment())['cpu'], torch=env['versions']['torch'], date=env['date'], settings=json.dumps(row['settings']), **{k: row[k] for k in ('knn', 'linear') if k in row})
+            env = environment(); save_encoder(made, a.save, tr, half=True, method=a.method, data='CIFAR-10, lossy files', minutes=row['minutes'], epochs=row['epochs'], seed=a.seed, cpu=env['cpu'], torch=env['versions']['torch'], date=env['date'], settings=json.dumps(row['settings']), **{k: row[k] for k in ('knn', 'linear') if k in row})
 
 
 if __name__ == '__main__': main()

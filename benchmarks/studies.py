@@ -65,8 +65,8 @@ def measures(h, y, ht, yt, name=''):
 
 
 def some(quick):
-    "Images to learn from and to judge with, both of the training set"
-    tr, te = images(True, 2000 if quick else None); return (tr[:300], te) if quick else (tr[:mini['images']], te)          # (2,000: so that decoding does not take a trial's time)
+    "Images to learn from and to judge with, both of the training set, normalised alike"
+    tr, te = images(True, 2000 if quick else None); tr = tr[:300 if quick else mini['images']]; return tr, te.with_normalization(tr)          # (2,000: so that decoding does not take a trial's time)
 
 
 def contrast(r, quick):
@@ -75,14 +75,14 @@ def contrast(r, quick):
     if 'pair' in r: changes = Augment(*([] if 'crop' in r['pair'] else [whole(24)]), *(views[v]() for v in dict.fromkeys(r['pair'])))
     else: changes = recipe_views(s['crop'], s['jitter'], s['size'])
     with fork_seed(s['seed']): net = ConvNet()
-    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr, callbacks=[Curve(tr, te.with_normalization(tr), s['epochs'])])
-    curve, took = Curve.of(run.history_); (h, ht), (z, zt) = ([f(o) for o in (tr, te.with_normalization(tr))] for f in (run.transform, run.project))
+    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr, callbacks=[Curve(tr, te, s['epochs'])])
+    curve, took = Curve.of(run.history_); (h, ht), (z, zt) = ([f(o) for o in (tr, te)] for f in (run.transform, run.project))
     return dict(seconds=took, curve=curve, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
 
 
 def baseline(r, quick):
     "Raw pixels, the same network untrained, or trained with labels for as many epochs"
-    tr, te = some(quick); te = te.with_normalization(tr)
+    tr, te = some(quick)
     if r['method'] == 'raw pixels': net = torch.nn.Flatten()
     else:
         with fork_seed(r['seed']): net = ConvNet()
@@ -98,7 +98,7 @@ def filters(net):
 
 def small_alexnet(r, quick):
     "DeepCluster, or SimCLR for as long, or labels for as many epochs, or nothing, on the small AlexNet"
-    tr, te = some(quick); te = te.with_normalization(tr); took, done = 0., {}
+    tr, te = some(quick); took, done = 0., {}
     if r['method'] == 'raw pixels': return baseline(r, quick)
     net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), 'conv5')
     def deepcluster(k, augment):
@@ -173,15 +173,17 @@ def main():
     for name in RESULTS if a.save else ():
         if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen += [dict(environment=stored['environment']) | r for r in stored['rows']]
     is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
-    new: list[dict] = []
+    new = set()
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
             todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
             if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
-                o = f.result(); seen.append(o); new.append(o); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
+                o = f.result(); seen.append(o); new.add(o['study']); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
                 with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o) + '\n')
-    if a.save: collect([r for r in seen if any({r['study'], o['study']} <= set(s) for s in RESULTS.values() for o in new)], a.save)              # files that have a new run
+    if a.save:
+        touched = {s for studies in RESULTS.values() if new & set(studies) for s in studies}              # what stands in a file that has a new run
+        collect([r for r in seen if r['study'] in touched], a.save)
 
 
 if __name__ == '__main__': main()

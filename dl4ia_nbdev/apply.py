@@ -47,9 +47,8 @@ def _say(text): print(text.encode(errors='backslashreplace').decode(), file=sys.
 def _trainer(method, net, n, epochs, seed, progress, batch):
     "SimCLR or DeepCluster for n images"
     if method == 'simclr':
-        from dl4ia_nbdev.simclr import SimCLR
-        if 5*(n % batch) > n > batch: batch = n//(n//batch + 1)                  # more than a fifth would be left out of each epoch
-        return SimCLR.small(net, epochs=epochs, batch_size=min(batch, n), random_state=seed, progress=progress, watch_every=max(1, epochs//10))
+        from dl4ia_nbdev.simclr import SimCLR, _roomy
+        return SimCLR.small(net, epochs=epochs, batch_size=_roomy(n, min(batch, n)), random_state=seed, progress=progress, watch_every=max(1, epochs//10))
     from dl4ia_nbdev.deepcluster import DeepCluster
     return DeepCluster.small(net, n_clusters=max(2, min(100, n//10)), epochs=epochs, recluster=max(1, min(10, epochs//3)), batch_size=min(batch, n), random_state=seed, progress=progress)
 

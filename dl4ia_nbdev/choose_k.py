@@ -60,7 +60,8 @@ def _at_most(ks, most, why):
     if ks[-1] > most: raise ValueError(f"ks goes up to {ks[-1]}, but {why}: at most {most}")
 
 def _silhouette(W, models, sample_size, seed):
-    x = W/(W.abs().max().clamp_min(torch.finfo(W.dtype).tiny)); x = x - x.mean(0); rows, x = [], (x/x.abs().max().clamp_min(torch.finfo(x.dtype).tiny)).cpu().numpy()          # (its distances are differences of squares: far from the origin they lose everything, and of large or tiny numbers they leave the range of floats)
+    at_most_1 = lambda x: x/x.abs().max().clamp_min(torch.finfo(x.dtype).tiny)
+    x = at_most_1(W); x = at_most_1(x - x.mean(0)).cpu().numpy(); rows = []          # (its distances are differences of squares: far from the origin they lose everything, and of large or tiny numbers they leave the range of floats)
     for k,m in models.items():
         try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
         except ValueError as e:

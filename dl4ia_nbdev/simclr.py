@@ -226,6 +226,10 @@ def _changed(views, x, seed):
     if views.second is None: return views.first(x, seed=seed)
     return torch.cat([v(o, seed=seed + i) for i,(v,o) in enumerate(zip((views.first, views.second), x.chunk(2)))])
 
+def _roomy(n, batch):
+    "`batch`, or, where its whole batches leave out more than a fifth of n images, the next smaller size that leaves out few"
+    return n//(n//batch + 1) if 5*(n % batch) > n else batch
+
 def _rate(step, steps, warmup):
     "Share of the learning rate: a line over the first `warmup` of all steps, then a cosine to 0"
     w = warmup*steps
@@ -349,7 +353,7 @@ class SimCLR:
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         steps, self.history_ = n//N, []
-        if 5*(left := n - steps*N) > n: warnings.warn(f"batch_size: {left} of {n} images are left out of each epoch, other ones every time, for they are no batch of {N}; batches of {n//(steps + 1)} would use nearly all", stacklevel=2)
+        if (fits := _roomy(n, N)) != N: warnings.warn(f"batch_size: {n % N} of {n} images are left out of each epoch, other ones every time, for they are no batch of {N}; batches of {fits} would use nearly all", stacklevel=2)
         with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
             self.encoder.to(memory_format=torch.channels_last)
             d = self._width(views, images, device)

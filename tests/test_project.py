@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from conftest import project_files, root, run_in, settings, sidebar_pages
+from readme import PICTURES
 
 cfg = settings()
 files = project_files()
@@ -135,7 +136,7 @@ def test_imports_stand_alone(nb):
 @pytest.mark.parametrize('nb', notebooks)
 def test_one_style(nb):
     "Notebooks that draw ask for the site's style, and no other palette of many colours; a figure has a caption and a text for those who do not see it"
-    code = [c for c in load(nb)['cells'] if c['cell_type'] == 'code']; drawn = [c for c in code if any({'image/png', 'image/jpeg'} & o.get('data', {}).keys() for o in c.get('outputs', []))]
+    code = [c for c in load(nb)['cells'] if c['cell_type'] == 'code']; drawn = [c for c in code if any(m in o.get('data', {}) for o in c.get('outputs', []) for m in PICTURES)]
     if not drawn: return
     assert any('set_style(' in src(c) for c in code), f'{nb}: set_style() is missing'
     bad = [w for c in code for w in re.findall(r"tab10|tab20|Set[123]\b|tight_layout|rcParams\['figure\.dpi'\]", src(c)) if '#| export' not in src(c)]

@@ -17,7 +17,7 @@ from PIL import Image
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root/'tools'))
-from readme import directives, fenced, hidden
+from readme import PICTURES, directives, fenced, hidden
 
 install = '#| hide\n#| eval: false\n%pip install -q "dl4ia_nbdev[notebook]"      # for Colab and new environments; where it is installed nothing happens'
 
@@ -251,7 +251,7 @@ def plain(nb):
                 data = o.get('data', {})
                 if o['output_type'] == 'stream': parts.append(fenced(''.join(o['text']).rstrip('\n')))
                 elif 'text/markdown' in data: parts.append(''.join(data['text/markdown']))
-                elif {'image/png', 'image/jpeg'} & data.keys(): parts.append(f"[Figure: {d.get('fig-alt', d.get('fig-cap', 'no description')).strip(chr(34))}]")
+                elif any(m in data for m in PICTURES): parts.append(f"[Figure: {d.get('fig-alt', d.get('fig-cap', 'no description')).strip(chr(34))}]")
                 elif 'text/plain' in data: parts.append(fenced(''.join(data['text/plain']).rstrip('\n')))
     parts = [re.sub(r'<!-- WARNING.*?-->', '', o).strip() for o in parts]
     return title, about, '\n\n'.join([f'# {title}', *([f'> {about}'] if about else []), *filter(None, parts)]) + '\n'

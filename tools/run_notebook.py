@@ -14,10 +14,11 @@ import argparse, base64, io, json, math, os, re, sys, time, traceback
 from numbers import Number
 from pathlib import Path
 
+from readme import PICTURES
+
 root = Path(__file__).resolve().parent.parent
 TABLE = 'application/vnd.dl4ia.table+json'
 EXACT = 1e-9
-PICTURES = ('image/png', 'image/jpeg')
 thread_counts = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'
 threads = dict.fromkeys(thread_counts, '2') | dict(OMP_WAIT_POLICY='PASSIVE')      # threads that wait in a loop take the cores from those that work, ten times over where others use the machine
 
