@@ -12,6 +12,7 @@
 benchmarks/README.md says how each number is measured.
 """
 import argparse, importlib.util, json, math, os, subprocess, sys, tempfile, threading, time
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -85,12 +86,13 @@ def fit_faiss(X, C, iters, **settings):
 def fit_faiss_super(X, C, iters): return fit_faiss(X, C, iters, use_super_kmeans=True)      # new in faiss 1.15
 
 
-def fit_ours(X, C, iters):
+def fit_ours(X, C, iters, screen='auto'):
     from dl4ia_nbdev.kmeans import KMeans
-    m = KMeans(len(C), init=C, max_iter=iters, tol=0.).fit(X)
+    m = KMeans(len(C), init=C, max_iter=iters, tol=0., screen=screen).fit(X)
     return m.cluster_centers_, m.n_iter_, m.history_[-1]['changed']
 
 fits = {'scikit-learn': fit_sklearn, 'faiss': fit_faiss, 'faiss-super': fit_faiss_super, ours: fit_ours}
+fits |= (ways := {f'{ours}-{o}': partial(fit_ours, screen=o) for o in ('none', 'int8', 'bfloat16')})              # each way of finding the nearest alone
 
 
 def products(X, C):
@@ -293,7 +295,7 @@ def lloyd(a, res):
 
         fit = {o: last[o, None] for o in a.impls}
         it = {o: med[o, None]/fit[o][1] for o in fit}
-        peer = min((it[o] for o in fit if o != ours), default=None)
+        peer = min((it[o] for o in fit if not o.startswith(ours)), default=None)
         final = {o: inertia(X, fit[o][0]) for o in fit}
         memory = extra_memory(X, C, a.impls, a.threads) if a.memory and not (a.quick and summary) else {}
         rows = [{'case': case, 'data': data, 'implementation': o, 'fit, s': med[o, None], 'iterations': fit[o][1], 'ms/iteration': it[o]*1e3,
@@ -397,7 +399,7 @@ def main():
         s = subs.add_parser('all' if f is everything else f.__name__, help=f.__doc__, description=f.__doc__)
         s.add_argument('--cases', nargs='+', choices=cases, help=', '.join(f'{o}: {n:,} × {d}, k = {k:,}' for o, (n, d, k) in cases.items()))
         s.add_argument('--data', nargs='+', choices=datasets)
-        s.add_argument('--impls', nargs='+', choices=fits, default=[o for o in fits if o != 'faiss-super'], help='what lloyd and memory compare')
+        s.add_argument('--impls', nargs='+', choices=fits, default=[o for o in fits if o != 'faiss-super' and o not in ways], help='what lloyd and memory compare')
         s.add_argument('--repeats', type=int, help='of every fit and product in lloyd; default 5 for large, 15 for small')
         s.add_argument('--seeds', type=int, help='of init (default 5) and minibatch (default 3)')
         s.add_argument('--threads', type=int, help="default: torch's")

@@ -6,10 +6,11 @@
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
 `views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts.
-`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs. Each run has one thread, so that the number of jobs changes no result.
+`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, itertools, json, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,6 +38,7 @@ QUESTIONS = dict(
     head=('How deep should the projection head be, and is h better than z?', 'Without a head h is worst; two layers do; h beats z by the linear probe, by neighbours z may be ahead in so short a run.'),
     deepcluster=('How does NMI with the clusters before, with labels, and the size of clusters go with time and with k; does Sobel matter?', 'NMI with the clusters before rises from round to round and falls with k beyond some hundred; neighbours are best where k is ten times the number of classes or more; without Sobel clusters follow colour: NMI with labels is lower, first-layer filters are blobs of colour.'),
     longer=('On the same photographs, do three times the epochs pay?', 'SimCLR gains some points at conv4 and conv5 by both judges, and is then ahead of the untrained network by neighbours and level with it by the linear layer; DeepCluster gains at conv1 and conv2 and goes on losing where it is deep.'),
+    along=('On the same photographs, is the last epoch the best?', 'By neighbours on conv5 it is for SimCLR and for labels; DeepCluster is best at the first look, after five epochs, and falls from there.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
 )
 mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, grey=.2, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
@@ -56,6 +58,7 @@ def plan(study):
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
     if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained', 'supervised') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
+    if study == 'along': return [dict(method=m, epochs=20, seed=0) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
 
@@ -75,7 +78,7 @@ def contrast(r, quick):
     if 'pair' in r: changes = Augment(*([] if 'crop' in r['pair'] else [whole(24)]), *(views[v]() for v in dict.fromkeys(r['pair'])))
     else: changes = recipe_views(s['crop'], s['jitter'], s['size'])
     with fork_seed(s['seed']): net = ConvNet()
-    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr, callbacks=[Curve(tr, te, s['epochs'])])
+    run = SimCLR.small(net, views=changes, epochs=s['epochs'], batch_size=s['batch_size'], lr=s['lr'], temperature=s['temperature'], projection_head=s['projection_head'], random_state=s['seed'], watch_every=None, progress=False).fit(tr, callbacks=[Curve(tr, te, s['epochs'], whole=True)])
     curve, took = Curve.of(run.history_); (h, ht), (z, zt) = ([f(o) for o in (tr, te)] for f in (run.transform, run.project))
     return dict(seconds=took, curve=curve, loss=run.history_[-1]['loss'], collapsed=run.history_[-1]['collapsed'], std_z=feature_std(z), rank_h=rankme(h)) | measures(h, tr.labels, ht, te.labels) | measures(z, tr.labels, zt, te.labels, '_z')
 
@@ -86,7 +89,7 @@ def baseline(r, quick):
     if r['method'] == 'raw pixels': net = torch.nn.Flatten()
     else:
         with fork_seed(r['seed']): net = ConvNet()
-    epochs = 2 if quick else mini['epochs']; curve, took = Curve.of(supervised(net, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[Curve(tr, te, epochs)]) if r['method'] == 'supervised' else [])
+    epochs = 2 if quick else mini['epochs']; curve, took = Curve.of(supervised(net, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[Curve(tr, te, epochs, whole=True)]) if r['method'] == 'supervised' else [])
     h, ht = embed(net, tr), embed(net, te)
     return dict(seconds=took, curve=curve) | measures(h, tr.labels, ht, te.labels)
 
@@ -119,22 +122,34 @@ def small_alexnet(r, quick):
     return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 and r['method'] != 'supervised' else {}) | measures(h, tr.labels, ht, te.labels)
 
 
-def sheet(r, quick):
+class Layers(Curve):
+    "Callback: neighbours after each of some layers, four times in a run"
+    def __init__(self, tr, te, epochs, layers): super().__init__(tr, te, epochs, 4, whole=True); self.layers = layers
+    def judge(self, encoder):
+        a, b = (embed(encoder, o, self.layers, 'paper', batch_size=64) for o in self.sets)
+        return {l: round(100*knn_accuracy(a[l], self.sets[0].labels, b[l], self.sets[1].labels, k=10), 2) for l in self.layers}
+
+
+def sheet(r, quick, along=False):
     "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution"
     tr, te = (dataset('imagenette', s, n=60 if quick else n) for s, n in (('train', 1500), ('test', 400))); te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
-    if r['method'] == 'raw pixels': return dict(seconds=0., layers=dict(pixels=measures(*(o for s in (tr, te) for o in (F.interpolate(s.images.float()/255, (32, 32), mode='area').flatten(1), s.labels)))))
-    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024); t = time.perf_counter(); kw = dict(random_state=r['seed'], progress=False, epochs=epochs)
-    if r['method'] == 'supervised': supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False)
-    if r['method'] == 'simclr': SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr)
-    if r['method'] == 'deepcluster': DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw).fit(tr)
+    if r['method'] == 'raw pixels':
+        a, b = (F.interpolate(o.images.float()/255, (32, 32), mode='area').flatten(1) for o in (tr, te))
+        return dict(seconds=0., layers=dict(pixels=measures(a, tr.labels, b, te.labels)), mlp=100*mlp_probe(a, tr.labels, b, te.labels, seed=r['seed']))
+    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024); layers = [n for n in net.tap_names if n.startswith('conv')]
+    watch, t, kw = [Layers(tr, te, epochs, layers)] if along else [], time.perf_counter(), dict(random_state=r['seed'], progress=False, epochs=epochs); history = []
+    if r['method'] == 'supervised': history = supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False, callbacks=watch)
+    if r['method'] == 'simclr': history = SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr, callbacks=watch).history_
+    if r['method'] == 'deepcluster': history = DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw).fit(tr, callbacks=watch).history_
     if r['method'] != 'untrained': took = time.perf_counter() - t
-    layers = [n for n in net.tap_names if n.startswith('conv')]; a, b = (embed(net, o, layers, 'paper', batch_size=64) for o in (tr, te))
+    if along: curve, took = Curve.of(history); return dict(seconds=took, curve=curve)
+    a, b = (embed(net, o, layers, 'paper', batch_size=64) for o in (tr, te))
     got = {l: measures(a[l], tr.labels, b[l], te.labels) | dict(features=a[l].shape[1]) for l in layers}
     return dict(seconds=took, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
 
 
 SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet', 'longer'))
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet', 'longer', 'along'))
 
 
 def short(v):
@@ -156,7 +171,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, sheet=sheet, longer=sheet).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 

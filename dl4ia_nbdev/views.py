@@ -237,7 +237,7 @@ def _turn(x, turns, far, thirds):
     d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30))                      # lo is min − c, so the 1 is there
     h = torch.copysign(d, g - b, out=d).add_(6*turns[:, None, None])
     if far: h.sub_((h/6).round_(), alpha=6)                                    # back into [-3, 3]
-    t = (h[:, None] + thirds).abs_().sub_(3).abs_().clamp_(1, 2)      # 3 − d' of each component: the circle folded
+    t = torch.add(h[:, None], thirds, out=x).abs_().sub_(3).abs_().clamp_(1, 2)                # 3 − d' of each component: the circle folded (in the colours' own place: what is less stays nearer)
     torch.addcmul(lo[:, None], c[:, None], t, out=x)                           # min + c (2 − d'), d' cut to [1, 2]
 
 def _shift_hue(x, turns):
@@ -375,17 +375,19 @@ class GaussianBlur(Operator):
     def draw(self, n, shape, generator=None):
         "`applied`, and `sigma` in pixels"
         return super().draw(n, shape, generator) | dict(sigma=_uniform(n, *self.sigma, generator))
-    def change(self, x, params):
+    def apply(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
+        rows = params['applied'].nonzero()[:, 0]
+        if not len(rows): return x
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
         if self.kernel_size is None and min(x.shape[2:]) < 2: raise ValueError(f"x must have at least 2 pixels a side to be blurred, got {x.shape[2]}×{x.shape[3]}")
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
-        k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
+        k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'][rows].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
         w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
         if x.device.type == 'cpu' and max(x.shape[2:]) <= 128:
-            with _full_products(): return self._by_products(x, w.to(x.dtype))
-        for rows in w[:, 0].argsort(descending=True).split(_few(x)):                          # narrow ones together, few at a time: they need fewer neighbours
-            at = rows.to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[rows]))
+            with _full_products(): return x.index_copy_(0, rows, self._by_products(x.index_select(0, rows), w.to(x.dtype)))
+        for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
+            at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
     @staticmethod
     def _by_products(x, w):
@@ -396,8 +398,7 @@ class GaussianBlur(Operator):
             both = torch.cat([w[:, 1:].flip(1), w], 1)[:, None].expand(m, n, 2*r + 1)
             return x.new_zeros(m, n*n).index_add_(1, (i*n + j).flatten(), both.reshape(m, -1)).view(m, n, n)
         down = band(sides[0]); across = down if sides[0] == sides[1] else band(sides[1]); x = torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)
-        for c in range(x.shape[1]): x[:, c] = torch.bmm(down, x[:, c])                     # (all channels in one product would copy `down` for each)
-        return x.clamp_(0, 1)
+        return (down[:, None] @ x).clamp_(0, 1)
     @staticmethod
     def _blur(x, w):
         "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards"

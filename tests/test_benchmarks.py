@@ -9,12 +9,12 @@ from conftest import root, run_in
 
 def test_lloyd(tmp_path):
     p = run_in(root, sys.executable, 'benchmarks/kmeans.py', 'lloyd', '--quick', '--repeats', '1', '--threads', '1', '--data', 'restless',
-               '--json', tmp_path/'out.json', timeout=120)
+               '--impls', 'scikit-learn', 'faiss', 'dl4ia_nbdev', 'dl4ia_nbdev-none', '--json', tmp_path/'out.json', timeout=120)
     assert p.returncode == 0, p.stdout[-3000:]
     res = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))
     faiss = importlib.util.find_spec('faiss') is not None
     assert faiss or 'faiss is not installed' in p.stdout
-    want, rows = {'scikit-learn', 'dl4ia_nbdev'} | ({'faiss'} if faiss else set()), res['tables']['lloyd']
+    want, rows = {'scikit-learn', 'dl4ia_nbdev', 'dl4ia_nbdev-none'} | ({'faiss'} if faiss else set()), res['tables']['lloyd']
     for case in ('large', 'small'):
         rs = [r for r in rows if r['case'] == case]
         assert {r['implementation'] for r in rs} == want and f'{case}, restless: ' in p.stdout

@@ -1,10 +1,12 @@
-"""K-means at the size the project promises: what it needs beyond the points, and that it repeats itself."""
+"""K-means at the size the project promises: what it needs beyond the points, and that it repeats itself; and on tables of pandas."""
 import subprocess, sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import root
+from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans
 
 CODE = '''
 import numpy as np, torch
@@ -44,3 +46,16 @@ def test_memory_and_repeatability_at_full_size():
         print(used)
         if max(used.values()) <= 60: break
     assert set(used) == {'auto','none','plusplus','start','parallel','mini','split','plusplus_far'} and max(used.values()) <= 60, f'MB beyond the points: {used}'
+
+
+def test_data_frames():
+    "Tables of pandas: names are kept, asked for again in the same order, and given to what comes out"
+    pd = pytest.importorskip('pandas')
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list('abc'))
+    for kind in (KMeans, MiniBatchKMeans):
+        m = kind(3, random_state=0).fit(X, sample_weight=pd.Series(np.ones(60)))
+        assert list(m.feature_names_in_) == ['a', 'b', 'c'] and (m.labels_ == kind(3, random_state=0).fit(X.to_numpy()).labels_).all()
+        with pytest.raises(ValueError, match='feature names should match'): m.predict(X[['c', 'b', 'a']])
+        out = m.set_output(transform='pandas').transform(X)
+        assert list(out.columns) == [f'{kind.__name__.lower()}{i}' for i in range(3)] and (out.to_numpy().argmin(1) == m.labels_).all()
+    with pytest.raises(ValueError, match='X must hold real numbers'): KMeans(3).fit(X.assign(d='text'))
