@@ -167,7 +167,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
     measured = {k: dict(std=feature_std(h), rank=rankme(h)) for k,h in H.items()}; table = None
     own = torch.tensor([] if part.labels is None else sorted({_digest(x): i for i,x in enumerate(part.images.numpy())}.values())).long()       # of pictures with the same pixels one: a judge must not have seen the answers
     if len(own) >= 20 and len(part.labels[own].unique()) > 1:
-        order = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(seed))]; te,tr = order[:len(own)//5], order[len(own)//5:]
+        order = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(int(seed)))]; te,tr = order[:len(own)//5], order[len(own)//5:]
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             try: table = evaluate({'untrained': (H['untrained'][tr], H['untrained'][te]), 'trained': (H['trained'][tr], H['trained'][te])}, part[tr], part[te], measures=('knn', 'linear', 'clusters'), untrained=0, seed=seed)

@@ -233,7 +233,7 @@ class ImageSet:
         "Two disjoint random parts, each class divided alike where there are labels; raises `ValueError` for a fraction outside (0, 1) or one that leaves a part empty, and for a seed below 0"
         _check_seed(seed)
         if not 0 < fraction < 1: raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
-        g = torch.Generator().manual_seed(seed)
+        g = torch.Generator().manual_seed(int(seed))
         groups = [torch.arange(len(self))] if self.labels is None else [(self.labels == c).nonzero().flatten() for c in self.labels.unique()]
         groups = [ix[torch.randperm(len(ix), generator=g)] for ix in groups]; cuts = [round(fraction * len(ix)) for ix in groups]
         a,b = (torch.cat(part).sort().values for part in ([ix[:k] for ix,k in zip(groups, cuts)], [ix[k:] for ix,k in zip(groups, cuts)]))
@@ -297,7 +297,7 @@ class ImageSet:
     )->Iterator[tuple[Tensor, Tensor|None]]: # x (B, C, H, W) and y (B,) int64, or None without labels
         "Batches in order, shuffled, or in the order given; raises, when the first batch is asked for, `ValueError` for a batch size below 1 or a seed below 0, and what indexing raises for `order`"
         _check_n(batch_size, 'batch_size'); _check_seed(seed)
-        if order is None: order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)) if shuffle else None
+        if order is None: order = torch.randperm(len(self), generator=torch.Generator().manual_seed(int(seed))) if shuffle else None
         else: order = _index(order, len(self), 'order')
         n = len(self) if order is None else len(order)
         for i in range(0, n - (n % batch_size if drop_last else 0), batch_size):
@@ -502,7 +502,7 @@ def photo_patches(
         im = photo(t)
         for a,b,c,d in _patch_boxes(t, size, n//10 + (i < n % 10), split, seed, margin): xs.append(im[:, a:c, b:d]); ys.append(i)
     m,s = _photo_stats()
-    order = torch.randperm(len(xs), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(xs), generator=torch.Generator().manual_seed(int(seed)))
     return ImageSet(torch.stack(xs)[order], torch.tensor(ys)[order], PHOTO_TITLES, name=f'photo patches ({split})', mean=m, std=s,
                     source='scikit-image and scikit-learn wheels', licence='one licence a photograph: see photos()')
 

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
-from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn
+from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
 from .nearest import _whole
 from .processes import World
@@ -382,7 +382,7 @@ class DeepCluster:
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
             if start := _take_up(path, world, lambda: self._load(path, images, opts)): bar.update(start)
-            H = None
+            _remember(self.encoder, self.norm_); H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing
                     rec: dict[str, Any] = dict(epoch=e, loss=None, reclustered=e % self.recluster == 0); t = time.perf_counter()

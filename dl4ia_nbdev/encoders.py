@@ -95,10 +95,13 @@ class Encoder(nn.Module):
         std=None,             # Channel standard deviations in [0, 1]; None: 0.5
         made:dict|None=None,  # How it was made: text by name
     ):
-        "Raises `ValueError` for a layer that does not exist"
+        "Raises `ValueError` for a layer that does not exist, and for a mean or std that is not one number a channel, std positive"
         super().__init__(); self.net, self.spec, self.layer, self.made = net, dict(spec), layer, dict(made or {}); c = spec['channels']
         if layer is not None and layer not in getattr(net, 'tap_names', ()): _submodule(net, layer)
-        for k,v in (('mean', mean), ('std', std)): self.register_buffer(k, torch.full((c,), .5) if v is None else torch.as_tensor(v, dtype=torch.float32).flatten().clone())
+        for k,v in (('mean', mean), ('std', std)):
+            t = torch.full((c,), .5) if v is None else torch.as_tensor(v, dtype=torch.float32).flatten()
+            if len(t) not in (1, c) or not bool(torch.isfinite(t).all()) or k == 'std' and not bool((t > 0).all()): raise ValueError(f"{k} must have one {'positive ' if k == 'std' else ''}number a channel ({c}), got {t.tolist()}")
+            self.register_buffer(k, t.expand(c).clone())
     @property
     def size(self)->int: # Pixels
         "Side of the images it was made for"
@@ -143,7 +146,8 @@ def build_encoder(
 )->Encoder:               # Untrained
     "An encoder by name; raises `ValueError` for a name that there is not and for images too small for the network"
     if kind not in _KINDS: raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}")
-    _whole(size, 'size'); _whole(channels, 'channels'); _check_seed(seed)
+    size, channels = _whole(size, 'size'), _whole(channels, 'channels'); _check_seed(seed)
+    if 'width' in kwargs: kwargs['width'] = [_whole(w, 'width') for w in kwargs['width']]      # what goes into the file
     net: nn.Module; layer: str|None
     with fork_seed(seed):
         if kind == 'alexnet': net, layer = alexnet('small' if size < 96 else 'deepcluster', None, **(dict(in_channels=channels, sobel=False) | kwargs)), 'conv5'
@@ -160,8 +164,9 @@ def save_encoder(
     half:bool=False,     # Store float16? Half the size; `load_encoder` gives float32 again
     **made,              # How it was made: text by name
 )->Path:                 # The file
-    "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`, `ValueError` for images of another number of channels and for weights beyond float16 with `half`"
+    "Write weights, architecture, normalisation and how it was made into one file, atomically; raises `TypeError` for what is no `Encoder`, `ValueError` for images of another number of channels, for a kind that `load_encoder` could not build and for weights beyond float16 with `half`"
     if not isinstance(encoder, Encoder): raise TypeError(f"encoder must be an Encoder, as build_encoder makes it, got {type(encoder).__name__}; save_weights writes weights alone")
+    if encoder.spec.get('kind') not in _KINDS: raise ValueError(f"encoder must be of a kind that build_encoder makes, {_KINDS}, or it could not be read back, got {encoder.spec.get('kind')!r}; save_weights writes weights alone")
     if images is not None and images.shape[1] != encoder.channels: raise ValueError(f"images must have {encoder.channels} channel(s), got {images.shape[1]}")
     if images is not None: encoder.mean.copy_(images.mean); encoder.std.copy_(images.std)
     encoder.made |= {k: str(v) for k,v in made.items()}

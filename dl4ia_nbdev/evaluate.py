@@ -29,6 +29,13 @@ def _check_encoder(encoder):
 
 def _check_trainable(encoder):
     if not any(p.requires_grad for p in encoder.parameters()): raise ValueError("encoder has no parameter to train")
+    if other := [f'{k} is {p.dtype}' for k,p in encoder.named_parameters() if p.requires_grad and p.dtype != torch.float32]: raise TypeError(f"encoder must have weights of float32 to be trained (precision says what is computed in), but {other[0]}")
+
+def _remember(encoder, norm):
+    "An `Encoder` that is trained normalises images as its training does from now on"
+    from dl4ia_nbdev.encoders import Encoder
+    if isinstance(encoder, Encoder):
+        with torch.no_grad(): encoder.mean.copy_(norm.mean); encoder.std.copy_(norm.std)
 
 def _check_stem(encoder, side):
     "Warn where a ResNet made for 224 pixels gets images of a small `side`: it halves them twice before its first block"
@@ -297,7 +304,7 @@ def _standardize(a, b):
 
 def _stratified(y, share, seed):
     "Rows of a part with that share of each class (at least one row of it), the same for the same seed; sorted"
-    g = torch.Generator().manual_seed(seed); got = []
+    g = torch.Generator().manual_seed(int(seed)); got = []
     for c in y.unique().cpu():
         ix = (y == c).nonzero().flatten(); n = max(1, round(share*len(ix))) if isinstance(share, float) else min(share, len(ix))
         got.append(ix[torch.randperm(len(ix), generator=g)[:n].to(ix.device)])
@@ -593,7 +600,7 @@ def supervised(
 )->list[dict]:               # The history of `fit`
     "Train an encoder with labels: the upper end of a table; raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
     _check_encoder(encoder)
-    _labels(train, 'train', 'supervised'); _check_trainable(encoder)
+    _labels(train, 'train', 'supervised'); _check_trainable(encoder); _remember(encoder, train)
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):

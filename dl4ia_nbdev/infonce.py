@@ -51,7 +51,7 @@ class GaussianPair:
     ):
         "Raises `ValueError` for a correlation of one or more and fewer than one dimension, `TypeError` for a dimension that is not whole"
         self.dim = _whole(dim, 'dim')
-        if isinstance(rho, bool) or not isinstance(rho, (int, float)) or not -1 < rho < 1: raise ValueError(f"rho must lie between −1 and 1, got {rho!r}")
+        if isinstance(rho, bool) or not isinstance(rho, numbers.Real) or not -1 < rho < 1: raise ValueError(f"rho must lie between −1 and 1, got {rho!r}")
         self.rho = float(rho)
     @property
     def information(self)->float: # nats
@@ -90,6 +90,7 @@ def info_nce(
             if z2.ndim != 2 or z2.shape[1] != S.shape[1]: raise ValueError(f"z2 must be (N, {S.shape[1]}) as the first embeddings are, got {tuple(z2.shape)}")
             if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not temperature > 0: raise ValueError(f"temperature must be a positive number, got {temperature!r}")
             S = _normal(S) @ _normal(z2.to(S.dtype)).T/temperature
+        elif temperature != 1: raise ValueError(f"temperature is for embeddings, with z2; scores are taken as they are, got {temperature!r}")
         n,N = S.shape
         if positive is None:
             if n > N: raise ValueError(f"positive must be given when there are more rows ({n}) than candidates ({N})")

@@ -387,7 +387,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Lloyd's iterations from the centres `C`: centres, labels, history, trace"
         k, n = len(C), pts.n
         labels, sums, hist, trace, changed, strikes = None, None, [], [], n, 0
-        tol = self.tol*spread/(float(n if w is None else w.sum())*pts.d)
+        tol = self._still(pts, w, spread)
         pts.choose(k, self.screen)
         for i in range(self.max_iter):
             t = time.perf_counter()
@@ -439,6 +439,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return len(moved)
 
     @staticmethod
+    def _spread(pts, w):
+        "Σ w‖x-μ‖²"
+        return pts.spread if w is None else float(pts.sq.dot(w))
+
+    def _still(self, pts, w, spread):
+        "The squared shift of all centres up to which they stand still"
+        return self.tol*spread/(float(pts.n if w is None else w.sum())*pts.d)
+
+    def _warn_of_empty(self, k, w, why):
+        "Say so where clusters have no point with weight in the end"
+        held = torch.as_tensor(self.labels_).cpu(); found = int((_sizes(held if w is None else held[w.cpu() > 0], None, k) > 0).sum())
+        if found < k: warnings.warn(f"{k - found} of {k} clusters hold no point{why}", ConvergenceWarning, stacklevel=4)
+
+    @staticmethod
     def _inertia(pts, C, labels, w):
         d = pts.sq_dists(C, labels)
         return float(d.sum() if w is None else d.dot(w))
@@ -462,7 +476,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             at = _some(pts.n, most, g, w).to(pts.device); ws = None if w is None else w[at]
             some = self._shared(pts.rows(at)/pts.out if pts.stream else pts.X.index_select(0, at.to(pts.X.device)), pts.name)
         given, some.asked = self._given(some), self.screen
-        spread = some.spread if ws is None else float(some.sq.dot(ws))      # Σ w‖x-μ‖²
+        spread = self._spread(some, ws)
         best:tuple|None = None
         if given is not None:       starts = 1
         elif self.n_init != 'auto': starts = self.n_init
@@ -478,8 +492,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.n_iter_ = len(self.history_)
         if self.trace: self.trace_ = [dict(centers=pts.leave(c/some.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
-        held = torch.as_tensor(self.labels_).cpu(); found = int((_sizes(held if w is None else held[w.cpu() > 0], None, k) > 0).sum())
-        if found < k and self.empty != 'drop': warnings.warn(f"{k - found} of {k} clusters hold no point" + ('' if self.empty == 'keep' else ": X may have fewer distinct rows than n_clusters"), ConvergenceWarning, stacklevel=2)
+        if self.empty != 'drop': self._warn_of_empty(k, w, '' if self.empty == 'keep' else ": X may have fewer distinct rows than n_clusters")
         return self
 
     def _finish(self, pts, C, labels, w, sums=None, spread=0.):
@@ -653,7 +666,7 @@ class MiniBatchKMeans(KMeans):
         mu, N = 0. if pts.mu is None else pts.mu.double(), torch.zeros(k, dtype=torch.float64, device=pts.device)
         pts.choose(k, self.screen)
         labels, self.history_, self.n_steps_, best, stale = None, [], 0, math.inf, 0
-        tol = self.tol*pts.spread/(pts.n*pts.d)
+        tol = self._still(pts, w, self._spread(pts, w))
         for epoch in range(self.max_iter):
             t, old, J, seen = time.perf_counter(), C.clone(), 0., torch.zeros_like(N)
             new = torch.empty(pts.n, dtype=torch.int64, device=pts.device)
@@ -672,6 +685,7 @@ class MiniBatchKMeans(KMeans):
         self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
         self._finish(pts, C, labels, w)
         self.n_iter_ = len(self.history_)
+        self._warn_of_empty(k, w, '' if self.empty == 'keep' else ": the centres have moved since they were last given one, or X has fewer distinct rows than n_clusters")
         return self
 
     @torch.no_grad()

@@ -53,7 +53,7 @@ def show_cases(
 ):                      # The two axes
     "Queries whose ten nearest neighbours vote right, and queries where they vote wrong, drawn at random, with the nearest; raises `ValueError` for features that do not fit the images"
     a,ya = _features(train_x, train.labels, ('train_x', 'train.labels')); b,yb = _features(test_x, test.labels, ('test_x', 'test.labels'), a.shape[1])
-    p = knn_predict(a, ya, b, min(10, len(a))); _,i = nearest(a, b, min(k, len(a))); g = torch.Generator().manual_seed(seed)
+    p = knn_predict(a, ya, b, min(10, len(a))); _,i = nearest(a, b, min(k, len(a))); g = torch.Generator().manual_seed(int(seed))
     axs = plt.subplots(1, 2, figsize=(10, .75*n + .4), layout='constrained')[1] if axs is None else axs
     for ax,is_right,title in zip(axs, (True, False), ('voted right', 'voted wrong')):
         q = ((p == yb) == is_right).nonzero().flatten(); q = q[torch.randperm(len(q), generator=g)[:n]].cpu()

@@ -32,7 +32,7 @@ class FactorPairs(ImageSet):
         if not shared: raise ValueError(f"shared must name at least one of {list(factors)}: views that share nothing teach nothing")
         for k,v in factors.items():
             if not len(v): raise ValueError(f"factors must have values, {k!r} has none")
-        _check_seed(seed); _whole(n, 'n', 2); g = torch.Generator().manual_seed(seed)
+        _check_seed(seed); _whole(n, 'n', 2); g = torch.Generator().manual_seed(int(seed))
         self.factors, self.render, self.shared = {k: torch.as_tensor(v).long() for k,v in factors.items()}, render, shared
         self.names = class_names or {}
         self.values = {k: torch.randint(len(v), (n,), generator=g) for k,v in self.factors.items()}
@@ -64,7 +64,8 @@ class FactorPairs(ImageSet):
         seed:int|None=None, # Seed of everything that differs between the views; None: torch's global generator
     )->Tensor:             # (2n, C, H, W) uint8: all first views, then all second views
         "Two views of each image: the shared factors are the image's own in both, the others are its own in the first and anew in the second; raises `TypeError` for rows that are no whole numbers"
-        g = None if seed is None else torch.Generator().manual_seed((6364136223846793005*seed + 1442695040888963407) % 2**63)      # not the stream that drew the images
+        if seed is not None: _check_seed(seed)
+        g = None if seed is None else torch.Generator().manual_seed((6364136223846793005*int(seed) + 1442695040888963407) % 2**63)      # not the stream that drew the images
         rows = torch.as_tensor(rows)
         if rows.dtype == torch.bool or rows.is_floating_point(): raise TypeError(f"rows must be whole numbers, got {rows.dtype}")
         rows = rows.long().cpu()

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
-from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, embed, feature_std, rankme
+from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, RandomResizedCrop, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -161,8 +161,10 @@ def attraction(
     z1:Tensor,  # (N, d) projections of the first views
     z2:Tensor,  # (N, d) projections of the second views
 )->Tensor:      # Scalar between 0 and 2
-    "One minus the mean cosine of partners: NT-Xent's numerator alone, which a constant network minimises"
-    return 1 - F.cosine_similarity(z1.float(), z2.float()).mean()
+    "One minus the mean cosine of partners: NT-Xent's numerator alone, which a constant network minimises; rows of zeros count 0 and get no gradient. Raises `ValueError` for projections of two shapes"
+    if z1.ndim != 2 or z1.shape != z2.shape: raise ValueError(f"z1 and z2 must be two (N, d) of one shape, got {tuple(z1.shape)} and {tuple(z2.shape)}")
+    a,b = (_normal(z if z.dtype == torch.float64 else z.float()) for z in (z1, z2))
+    return 1 - (a*b).sum(1).mean()
 
 # %% ../nbs/05_simclr.ipynb #b478d2da
 def _portions(t, size=2**18):
@@ -228,7 +230,7 @@ def _changed(views, x, seed):
 
 def _roomy(n, batch):
     "`batch`, or, where its whole batches leave out more than a fifth of n images, the next smaller size that leaves out few"
-    return n//(n//batch + 1) if 5*(n % batch) > n else batch
+    return fits if 5*(n % batch) > n and (fits := n//(n//batch + 1)) > 1 else batch
 
 def _rate(step, steps, warmup):
     "Share of the learning rate: a line over the first `warmup` of all steps, then a cosine to 0"
@@ -245,11 +247,11 @@ class SimCLR:
         epochs:int=100,               # Walks through the images
         batch_size:int=256,           # Images a step, over all processes; each gives two views
         optimizer:str='lars',         # 'lars', 'sgd' or 'adamw'
-        lr:float|None=None,           # Highest learning rate; None: 0.075 √N for LARS (App. B.1), 0.05 √(N/256) for SGD, 0.001 √(N/256) for AdamW, with N the batch size or, of fewer images, their number
+        lr:float|None=None,           # Learning rate that the warm-up leads to (without one the cosine begins below it); None: 0.075 √N for LARS (App. B.1), 0.05 √(N/256) for SGD, 0.001 √(N/256) for AdamW, with N the batch size or, of fewer images, their number
         momentum:float=.9,            # Of LARS and SGD
         weight_decay:float=1e-6,      # Not of biases and batch norm
         warmup:float=.1,              # Share of the steps in which the learning rate rises; a cosine to 0 follows
-        loss=None,                    # loss(z1, z2) in place of NT-Xent: `attraction`, or your own; with several processes it sees the share of each, and its mean is taken
+        loss=None,                    # loss(z1, z2) in place of NT-Xent: `attraction`, or your own, without parameters to train; with several processes it sees the share of each, and its mean is taken
         watch_every:int|None=10,      # Measure spread, rank and, where there are labels, nearest neighbours every so many epochs
         precision:str='auto',         # Of forward and backward, as in `precision_dtype`; the loss is computed in float32
         random_state:int=0,           # Seed of head, order and views
@@ -266,6 +268,7 @@ class SimCLR:
         if temperature < .005: raise ValueError(f"temperature must be at least 0.005, got {temperature!r}")
         if views is not None and not isinstance(views, (Views, Augment)): raise TypeError(f"views must be Views, an Augment or None, got {type(views).__name__}")
         if loss is not None and not callable(loss): raise TypeError(f"loss must be None or a function of (z1, z2), got {loss!r}")
+        if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()): raise ValueError(f"loss must have no parameters of its own: what is trained is encoder and head, got {type(loss).__name__} with {', '.join(k for k,p in loss.named_parameters() if p.requires_grad)}")
         _check_trainable(encoder)
         _check_seed(random_state, 'random_state'); precision_dtype(precision)
         self.encoder, self.projection_head, self.temperature, self.views, self.epochs, self.batch_size = encoder, projection_head, temperature, views, epochs, batch_size
@@ -301,11 +304,13 @@ class SimCLR:
         v = _changed(views, images.pairs(torch.arange(2), 0), 0) if hasattr(images, 'pairs') else views._both(images.images[:2], 0)[0]
         own, width = tuple(images.shape[1:]), {}
         def of_views():
-            with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); return self.encoder(_channels_last(v.to(device))).flatten(1)
+            with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); h = self.encoder(_channels_last(v.to(device)))
+            if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}: wrap it")
+            return h.flatten(1)
         for what,features in (('views', of_views), ('images', lambda: embed(self.encoder, images[:2]))):
             try: width[what] = features().shape[1]
             except RuntimeError as e:
-                if own == tuple(v.shape[1:]): raise
+                if own == tuple(v.shape[1:]): raise ValueError(f"encoder must take images of {'×'.join(map(str, own))}: {str(e).splitlines()[0]}") from e
                 raise ValueError(f"encoder must take views, {'×'.join(map(str, v.shape[1:]))}, and images, {'×'.join(map(str, own))}, but not {what}: {str(e).splitlines()[0]}") from e
         if width['views'] != width['images']: raise ValueError(f"encoder must give as many features for views, {'×'.join(map(str, v.shape[1:]))}, as for images, {'×'.join(map(str, own))}, got {width['views']} and {width['images']}: bring images and views to one size, or end it with a mean over places")
         return width['views']
@@ -342,7 +347,7 @@ class SimCLR:
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images, for an encoder that does not take views and images alike, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
@@ -365,6 +370,7 @@ class SimCLR:
                 if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)
                 return len(self.history_)
             if start := _take_up(path, world, load): bar.update(start)
+            _remember(self.encoder, self.norm_)
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
@@ -392,7 +398,8 @@ class SimCLR:
         "h: features of images, normalised as in training (before `fit`: as the images themselves are), in evaluation mode; raises `ValueError` for features that are not finite"
         return embed(self.encoder, _normalised_as(images, self), precision=self.precision)
     def _project(self, h):
-        with keep_modes(self.head_), torch.no_grad(): self.head_.eval(); return self.head_(h.to(_device(self.head_))).float().cpu()
+        device = _device(self.head_)
+        with keep_modes(self.head_), torch.no_grad(), autocast('float32', device): self.head_.eval(); return self.head_(h.to(device)).float().cpu()
     def project(self,
         images:ImageSet, # Images
     )->Tensor:           # (N, d) float32, of features computed in `precision`

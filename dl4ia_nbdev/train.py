@@ -172,7 +172,7 @@ def _call(callbacks, run, rec, history, world=None):
     "Call them after an epoch; True where one of them, in any process of `world`, wants to stop"
     stop = False
     try:
-        for cb in callbacks: cb(run, rec, history)
+        for cb in (callbacks,) if callable(callbacks) else callbacks: cb(run, rec, history)
     except StopTraining: stop = True
     return stop if world is None or world.size == 1 else any(n for n, in world.counts(int(stop)))
 
@@ -245,8 +245,9 @@ def fit(
                 value = loss.item()                                              # all refuse what one must
                 if any(bad for bad, in world.counts(int(not math.isfinite(value)))): raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
                 for o in opts: o.zero_grad(set_to_none=True)
-                loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
-                for o in opts: o.step()
+                with torch.autocast(device.type, enabled=False):                         # (the user's, if there is one)
+                    loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
+                    for o in opts: o.step()
                 for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)*weight; seen[k] = seen.get(k, 0) + 1
                 n += 1
             if not n: raise ValueError("batches gave no batch: there is nothing to train on")

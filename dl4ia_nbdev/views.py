@@ -370,7 +370,7 @@ class GaussianBlur(Operator):
     ):
         "Raises `ValueError` for an even kernel and for widths that are none"
         if kernel_size is not None and (not isinstance(kernel_size, numbers.Integral) or kernel_size < 1 or kernel_size % 2 == 0): raise ValueError(f"kernel_size must be odd, or it would shift the image, got {kernel_size!r}")
-        self.kernel_size, self.sigma, self.p = kernel_size, _range((sigma, sigma) if isinstance(sigma, (int, float)) else sigma, 'sigma'), _probability(p)
+        self.kernel_size, self.sigma, self.p = kernel_size, _range((sigma, sigma) if isinstance(sigma, numbers.Real) else sigma, 'sigma'), _probability(p)
         if self.sigma[0] <= 0: raise ValueError(f"sigma must be larger than 0, got {self.sigma}")
     def draw(self, n, shape, generator=None):
         "`applied`, and `sigma` in pixels"
@@ -420,7 +420,7 @@ class Augment:
     def __init__(self,
         *ops:Operator|Callable[[Tensor], Tensor], # Operators, in order; a crop first, if there is one, then a flip, share one resampling
     ):
-        "Raises `TypeError` for what is no operator and no function, `ValueError` for a crop that is not first and for a `Normalize` that is not last"
+        "Raises `TypeError` for what is no operator and no function, `ValueError` for a crop that is not first and for a `Normalize` that is not last; when called, for a function that leaves [0, 1] before an operator"
         for o in ops:
             if not isinstance(o, Operator) and not callable(o): raise TypeError(f"ops must be operators or functions of a batch, got {o!r}")
         if any(isinstance(o, RandomResizedCrop) for o in ops[1:]): raise ValueError("ops: a crop must be the first operator")
@@ -484,7 +484,11 @@ class Augment:
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
-            for k,o in ops: y = o.apply(y, mine[k]) if isinstance(o, Operator) else o(y).contiguous()           # (a function may return what it expanded, and what follows works in place)
+            for j,(k,o) in enumerate(ops):
+                if isinstance(o, Operator): y = o.apply(y, mine[k]); continue
+                y = o(y).contiguous()                                              # (a function may return what it expanded, and what follows works in place)
+                later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
+                if later is not None and not (float((ends := y.aminmax())[0]) >= -1e-6 and float(ends[1]) <= 1 + 1e-6): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {float(ends[0]):.3g} to {float(ends[1]):.3g} between {k} and {later!r}: normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
             out.index_copy_(0, at.to(y.device), y)
