@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .evaluate import _normal
 from .nearest import _whole
-from .train import fork_seed
+from .train import _python, fork_seed
 
 # %% ../nbs/06_infonce.ipynb #60188517
 class TablePair:
@@ -51,7 +51,7 @@ class GaussianPair:
     ):
         "Raises `ValueError` for a correlation of one or more and fewer than one dimension, `TypeError` for a dimension that is not whole"
         self.dim = _whole(dim, 'dim')
-        if isinstance(rho, bool) or not isinstance(rho, numbers.Real) or not -1 < rho < 1: raise ValueError(f"rho must lie between −1 and 1, got {rho!r}")
+        if isinstance(rho, bool) or not isinstance(_python(rho), (int, float)) or not -1 < rho < 1: raise ValueError(f"rho must lie between −1 and 1, got {rho!r}")
         self.rho = float(rho)
     @property
     def information(self)->float: # nats
