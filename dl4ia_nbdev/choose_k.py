@@ -35,7 +35,8 @@ def elbow(
     ks = _rising(ks, count=3); J = np.asarray(inertias, dtype=float)
     if J.shape != (len(ks),): raise ValueError(f"inertias must hold one number a k ({len(ks)}), got shape {J.shape}")
     if not np.isfinite(J).all(): raise ValueError(f"inertias must be finite, got {J[~np.isfinite(J)][0]} for k={ks[int(np.argmin(np.isfinite(J)))]}")
-    return ks[int(_below_chord(ks, J).argmax())]
+    below = _below_chord(ks, J)
+    return ks[int(below.argmax())] if below.max() > 1e-9 else ks[0]        # (a straight line's rounding has no bend)
 
 def _below_chord(ks, J):
     "Distance below the chord, both axes scaled to 0…1"

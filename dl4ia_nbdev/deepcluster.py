@@ -19,7 +19,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
-from .nearest import _whole
+from .nearest import _full_products, _whole
 from .processes import World
 from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
@@ -60,8 +60,7 @@ class PCAWhiten:
         d = H.shape[1]; parts = H.split(max(1, 2**22//d))
         self.mean_ = add(sum(h.sum(0, dtype=torch.float64) for h in parts))/n
         if self.dim is None: self.components_,self.explained_ = None,1.; return self
-        work = torch.float64 if H.dtype == torch.float64 else torch.float32; mu = self.mean_.to(work)
-        total = add(sum(torch.linalg.vecdot(x := h.to(work) - mu, x).sum(dtype=torch.float64) for h in parts))/n
+        total = add(sum(torch.linalg.vecdot(x := h.double() - self.mean_, x).sum() for h in parts))/n
         k = min(self.dim, n - 1, d)
         random = self.method == 'random' or self.method == 'auto' and min(n, d) > 1024 and min(n, d) > 2*k
         w,V = self._random(H, k, n, add) if random else self._exact(H, parts, k, n, add)
@@ -82,7 +81,7 @@ class PCAWhiten:
             return w.flip(0), V.flip(1)
         X = H.double() - self.mean_                                                   # fewer rows than columns: the same axes through the n×n product
         w,U = torch.linalg.eigh(X@X.T/n)
-        return w.flip(0), F.normalize(X.T@U.flip(1)[:, :k], dim=0)
+        return w.flip(0), F.normalize(X.T@U.flip(1)[:, :k], dim=0, eps=1e-300)
     def _random(self, H, k, n, add):
         "The same for the first axes only: a random subspace, turned towards the covariance's largest axes, then solved exactly inside"
         d = H.shape[1]; q = min(k + 32, n - 1, d)
@@ -98,7 +97,8 @@ class PCAWhiten:
             Q = torch.linalg.qr(add((X.T@Y.to(low)).float())).Q
         if not self.n_iter: Q = torch.linalg.qr(Q).Q
         S = torch.zeros(q, q, dtype=torch.float64, device=H.device)
-        for h in H.split(max(1, 2**24//d)): y = (centred(h)@Q).double(); S.addmm_(y.T, y)
+        with _full_products(), torch.autocast(H.device.type, enabled=False):
+            for h in H.split(max(1, 2**24//d)): y = (centred(h)@Q).double(); S.addmm_(y.T, y)
         w,U = torch.linalg.eigh(add(S)/n)
         return w.flip(0), Q.double()@U.flip(1)
     def transform(self,
@@ -112,7 +112,7 @@ class PCAWhiten:
         work = torch.float32 if H.element_size() <= 4 and self.whiten and len(self.mean_) > 1024 else torch.float64
         mu = self.mean_.to(H.device, work); V = None if self.components_ is None else self.components_.to(H.device, work)
         out = [h.to(work) - mu if V is None else (h.to(work) - mu)@V for h in H.split(max(1, 2**22//H.shape[1]))]
-        return torch.cat([(F.normalize(z, dim=1) if self.l2 else z).float() for z in out])
+        return torch.cat([(F.normalize(z, dim=1, eps=torch.finfo(z.dtype).tiny) if self.l2 else z).float() for z in out])
 
 def pca_whiten(
     H:Tensor,     # (n, d) features
@@ -126,9 +126,9 @@ def _check_labels(labels, k=None, name='labels'):
     labels = torch.as_tensor(labels)
     if labels.ndim != 1 or not len(labels): raise ValueError(f"{name} must be 1-d and not empty, got shape {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool: raise TypeError(f"{name} must be integers, got {labels.dtype}")
-    lo,hi = int(labels.min()), int(labels.max())
+    labels = labels.long(); lo,hi = int(labels.min()), int(labels.max())
     if lo < 0 or (k is not None and hi >= k): raise ValueError(f"{name} must lie in 0…{'' if k is None else k - 1}, got {lo}…{hi}")
-    return labels.long()
+    return labels
 
 def uniform_sample(
     labels:Tensor,     # (n,) pseudo-labels, whole numbers of at least 0

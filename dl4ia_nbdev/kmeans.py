@@ -50,6 +50,7 @@ def _sizes(labels, w, k):
 def _labels(labels, n, k, device=None):
     "Check one label a point, whole numbers in 0…k-1"
     if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1: raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+    if not isinstance(labels, Tensor) and (a := np.asarray(labels)).dtype.kind in 'iu': labels = a.astype(np.int64)                # (the order of bytes, strides and unsigned numbers that torch does not know)
     labels = torch.as_tensor(labels, device=device)
     if labels.shape != (n,): raise ValueError(f"labels must hold one label a point ({n}), got shape {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= k: raise ValueError(f"labels must be whole numbers from 0 to {k-1}, got {labels.min().item()} to {labels.max().item()}")
@@ -59,12 +60,17 @@ def _weights(w, n, device=None):
     "Check one weight a point, none negative, not all zero; None stays None"
     if w is None: return None
     if isinstance(w, numbers.Real) and not isinstance(w, bool): w = torch.full((n,), float(w))
-    try: w = torch.as_tensor(w if isinstance(w, (Tensor, np.ndarray)) else np.asarray(w), dtype=torch.float64, device=device)
-    except (TypeError, ValueError) as e: raise TypeError(f"sample_weight must hold one number a point, got {type(w).__name__}") from e
+    if not isinstance(w, Tensor):
+        try:
+            if (a := np.asarray(w)).dtype.kind not in 'biufO': raise TypeError
+            w = a.astype(np.float64)
+        except (TypeError, ValueError) as e: raise TypeError(f"sample_weight must hold one number a point, got {type(w).__name__}") from e
+    w = torch.as_tensor(w, dtype=torch.float64, device=device)
     if w.shape != (n,): raise ValueError(f"sample_weight must hold one weight a point ({n}), got shape {tuple(w.shape)}")
     bad = (~(torch.isfinite(w) & (w >= 0))).nonzero()[:,0].tolist()
     if bad: raise ValueError(f"sample_weight must hold finite numbers of at least 0, got {w[bad[0]].item()} at {bad[0]} (and {len(bad)-1} more)")
     if not w.any(): raise ValueError(f"sample_weight must not be all zero: no point counts")
+    if not (total := float(w.sum())) < 1e290: raise ValueError(f"sample_weight must add up to less than 1e290, got {total:.3g}: only ratios matter")
     return w
 
 @torch.no_grad()
@@ -278,7 +284,7 @@ def refill(
     "Give every empty cluster some points of another; raises `ValueError` for labels or distances that do not fit, points that are not finite and a policy that there is not"
     if empty not in _policies[:3]: raise ValueError(f"empty must be 'split', 'farthest' or 'random', got {empty!r}")
     X,leave = _enter(X)
-    d = torch.as_tensor(d, device=X.device)
+    d = torch.as_tensor(d if isinstance(d, Tensor) else np.array(d, dtype=np.float64), device=X.device)
     if d.shape != (len(X),): raise ValueError(f"d must hold one squared distance a point ({len(X)}), got shape {tuple(d.shape)}")
     if not torch.isfinite(d).all(): raise ValueError(f"d must be finite, got NaN or infinity in {int((~torch.isfinite(d)).sum())} of {len(d)} places")
     labels = _labels(labels, len(X), k, X.device).clone()
@@ -445,6 +451,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _still(self, pts, w, spread):
         "The squared shift of all centres up to which they stand still"
+        if self.tol == 0: return 0.
+        if w is not None:                                                  # around the mean of what counts
+            total, s = float(w.sum()), torch.zeros(1, pts.d, dtype=torch.float64, device=pts.device)
+            for i,x in pts.scaled(_part(pts.d)): _add(s, x, torch.zeros(len(x), dtype=torch.int64, device=pts.device), w[i:i+len(x)])
+            m = s[0]/total if pts.mu is None else s[0]/total - pts.mu
+            spread = max(0., spread - total*float(m.dot(m)))
         return self.tol*spread/(float(pts.n if w is None else w.sum())*pts.d)
 
     def _warn_of_empty(self, k, w, why):
@@ -562,7 +574,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts,C = self._seen(X)
         mu = 0. if pts.mu is None else pts.mu.double()
         c, W, s = C - mu, pts.dtype, 1.
-        if pts.scale > 1: W, s = torch.float64, max(1., float(c.abs().max()))                 # points far smaller than the centres, which would leave the range of floats
+        if pts.scale > 1 or float(c.abs().max()) > 1e15: W, s = torch.float64, max(1., float(c.abs().max()))           # points far smaller than the centres, or vast centres, whose squares would leave the range of floats
         c = (c/s).to(W)
         return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu).to(W)/s, c)*(s/pts.out) for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
 
@@ -707,7 +719,7 @@ class MiniBatchKMeans(KMeans):
         if first:
             _check_k(self.n_clusters, pts.n, 'n_clusters')
             C, N, self.n_steps_, self.n_iter_, self.history_ = self._begin(pts, g, w).clone(), torch.zeros(self.n_clusters, dtype=torch.float64, device=pts.device), 0, 0, []
-        else: C,N = self._exact.to(pts.device)*pts.out, torch.from_numpy(self.counts_).to(pts.device)
+        else: C,N = self._exact.to(pts.device)*pts.out, torch.from_numpy(self.counts_.copy()).to(pts.device)
         t,old,mu = time.perf_counter(), C.clone(), 0. if pts.mu is None else pts.mu.double()
         labels = pts.choose(len(C), self.screen).assign(C)[0]
         J,size = self._step(C, N, next(pts.scaled(pts.n))[1], pts.sq, labels, w, mu)
