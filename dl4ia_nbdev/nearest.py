@@ -748,7 +748,7 @@ class _Points:
         norms = sq.sqrt().to(self.dtype); self.length = norms*(1 + 2**-20)
         if self.spherical:
             zero = (self.length == 0).nonzero()[:,0].tolist()
-            if zero: raise ValueError(f"{self.name} must have no row of zeros for spherical K-means (it has no direction), nor one too short for {self.dtype} beside the longest, got {_list(zero, n)}")
+            if zero: raise ValueError(f"{self.name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, n)}")
             self.norms, self.length, self.top = norms, torch.ones_like(self.length)*(1 + 2**-20), 1.
             self.sq = torch.cat([squares(wide(x)) for _,x in self.scaled(m)]); self.spread = float(self.sq.sum())               # 1, but for the rounding of the rows
             return

@@ -171,9 +171,9 @@ class StopTraining(Exception):
 def _call(callbacks, run, rec, history, world=None):
     "Call them after an epoch; True where one of them, in any process of `world`, wants to stop"
     stop = False
-    try:
-        for cb in (callbacks,) if callable(callbacks) else callbacks: cb(run, rec, history)
-    except StopTraining: stop = True
+    for cb in (callbacks,) if callable(callbacks) else callbacks:
+        try: cb(run, rec, history)
+        except StopTraining: stop = True                                     # (the others see this epoch too)
     return stop if world is None or world.size == 1 else any(n for n, in world.counts(int(stop)))
 
 def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
