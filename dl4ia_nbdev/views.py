@@ -488,7 +488,7 @@ class Augment:
                 if isinstance(o, Operator): y = o.apply(y, mine[k]); continue
                 y = o(y).contiguous()                                              # (a function may return what it expanded, and what follows works in place)
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
-                if later is not None and not (float((ends := y.aminmax())[0]) >= -1e-6 and float(ends[1]) <= 1 + 1e-6): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {float(ends[0]):.3g} to {float(ends[1]):.3g} between {k} and {later!r}: normalise by Normalize, last")
+                if later is not None and not (float((ends := y.aminmax())[0]) >= -1e-6 and float(ends[1]) <= 1 + 1e-6): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {float(ends[0]):.3g} to {float(ends[1]):.3g} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
             out.index_copy_(0, at.to(y.device), y)
