@@ -92,7 +92,7 @@ def fit_ours(X, C, iters, screen='auto'):
     return m.cluster_centers_, m.n_iter_, m.history_[-1]['changed']
 
 fits = {'scikit-learn': fit_sklearn, 'faiss': fit_faiss, 'faiss-super': fit_faiss_super, ours: fit_ours}
-fits |= (ways := {f'{ours}-{o}': partial(fit_ours, screen=o) for o in ('none', 'int8', 'bfloat16')})              # each way of finding the nearest alone
+fits |= {f'{ours}-{o}': partial(fit_ours, screen=o) for o in ('none', 'int8', 'bfloat16')}              # each way of finding the nearest alone
 
 
 def products(X, C):
@@ -399,7 +399,7 @@ def main():
         s = subs.add_parser('all' if f is everything else f.__name__, help=f.__doc__, description=f.__doc__)
         s.add_argument('--cases', nargs='+', choices=cases, help=', '.join(f'{o}: {n:,} × {d}, k = {k:,}' for o, (n, d, k) in cases.items()))
         s.add_argument('--data', nargs='+', choices=datasets)
-        s.add_argument('--impls', nargs='+', choices=fits, default=[o for o in fits if o != 'faiss-super' and o not in ways], help='what lloyd and memory compare')
+        s.add_argument('--impls', nargs='+', choices=fits, default=['scikit-learn', 'faiss', ours], help='what lloyd and memory compare')
         s.add_argument('--repeats', type=int, help='of every fit and product in lloyd; default 5 for large, 15 for small')
         s.add_argument('--seeds', type=int, help='of init (default 5) and minibatch (default 3)')
         s.add_argument('--threads', type=int, help="default: torch's")

@@ -97,7 +97,7 @@ class PCAWhiten:
             Q = torch.linalg.qr(add((X.T@Y.to(low)).float())).Q
         if not self.n_iter: Q = torch.linalg.qr(Q).Q
         S = torch.zeros(q, q, dtype=torch.float64, device=H.device)
-        with _full_products(), torch.autocast(H.device.type, enabled=False):
+        with _full_products(), autocast('float32', H.device):
             for h in H.split(max(1, 2**24//d)): y = (centred(h)@Q).double(); S.addmm_(y.T, y)
         w,U = torch.linalg.eigh(add(S)/n)
         return w.flip(0), Q.double()@U.flip(1)

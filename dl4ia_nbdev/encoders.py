@@ -15,8 +15,9 @@ from typing import Any, Iterable
 from torch import Tensor, nn
 from .alexnet import alexnet
 from .data import ImageSet, _check_seed
-from .evaluate import _submodule, embed
+from .evaluate import _remember, _submodule, embed
 from .nearest import _whole
+from .report import _plain
 from .train import _check_state, _read_safetensors, fork_seed, keep_modes, pick_device, save_weights
 
 # %% ../nbs/02b_encoders.ipynb #c0a20825
@@ -147,7 +148,7 @@ def build_encoder(
     "An encoder by name; raises `ValueError` for a name that there is not and for images too small for the network"
     if kind not in _KINDS: raise ValueError(f"kind must be one of {_KINDS}, got {kind!r}")
     size, channels = _whole(size, 'size'), _whole(channels, 'channels'); _check_seed(seed)
-    if 'width' in kwargs: kwargs['width'] = [_whole(w, 'width') for w in kwargs['width']]      # what goes into the file
+    kwargs = _plain({k: list(v) if isinstance(v, Iterable) and not isinstance(v, str) else v for k,v in kwargs.items()})       # as the file will hold them
     net: nn.Module; layer: str|None
     with fork_seed(seed):
         if kind == 'alexnet': net, layer = alexnet('small' if size < 96 else 'deepcluster', None, **(dict(in_channels=channels, sobel=False) | kwargs)), 'conv5'
@@ -168,7 +169,7 @@ def save_encoder(
     if not isinstance(encoder, Encoder): raise TypeError(f"encoder must be an Encoder, as build_encoder makes it, got {type(encoder).__name__}; save_weights writes weights alone")
     if encoder.spec.get('kind') not in _KINDS: raise ValueError(f"encoder must be of a kind that build_encoder makes, {_KINDS}, or it could not be read back, got {encoder.spec.get('kind')!r}; save_weights writes weights alone")
     if images is not None and images.shape[1] != encoder.channels: raise ValueError(f"images must have {encoder.channels} channel(s), got {images.shape[1]}")
-    if images is not None: encoder.mean.copy_(images.mean); encoder.std.copy_(images.std)
+    if images is not None: _remember(encoder, images)
     encoder.made |= {k: str(v) for k,v in made.items()}
     whole = copy.deepcopy(encoder) if half else encoder
     for k,p in whole.named_parameters() if half else ():                            # buffers stay float32: running variances may leave float16's range

@@ -452,17 +452,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _still(self, pts, w, spread):
         "The squared shift of all centres up to which they stand still"
         if self.tol == 0: return 0.
+        total = float(pts.n if w is None else w.sum())
         if w is not None:                                                  # around the mean of what counts
-            total, s = float(w.sum()), torch.zeros(1, pts.d, dtype=torch.float64, device=pts.device)
+            s = torch.zeros(1, pts.d, dtype=torch.float64, device=pts.device)
             for i,x in pts.scaled(_part(pts.d)): _add(s, x, torch.zeros(len(x), dtype=torch.int64, device=pts.device), w[i:i+len(x)])
             m = s[0]/total if pts.mu is None else s[0]/total - pts.mu
             spread = max(0., spread - total*float(m.dot(m)))
-        return self.tol*spread/(float(pts.n if w is None else w.sum())*pts.d)
+        return self.tol*spread/(total*pts.d)
 
     def _warn_of_empty(self, k, w, why):
-        "Say so where clusters have no point with weight in the end"
+        "Say so where clusters have no point with weight in the end, and why that may be"
         held = torch.as_tensor(self.labels_).cpu(); found = int((_sizes(held if w is None else held[w.cpu() > 0], None, k) > 0).sum())
-        if found < k: warnings.warn(f"{k - found} of {k} clusters hold no point{why}", ConvergenceWarning, stacklevel=4)
+        if found < k: warnings.warn(f"{k - found} of {k} clusters hold no point{'' if self.empty == 'keep' else f': {why}'}", ConvergenceWarning, stacklevel=4)
 
     @staticmethod
     def _inertia(pts, C, labels, w):
@@ -504,7 +505,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.n_iter_ = len(self.history_)
         if self.trace: self.trace_ = [dict(centers=pts.leave(c/some.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
-        if self.empty != 'drop': self._warn_of_empty(k, w, '' if self.empty == 'keep' else ": X may have fewer distinct rows than n_clusters")
+        if self.empty != 'drop': self._warn_of_empty(k, w, 'X may have fewer distinct rows than n_clusters')
         return self
 
     def _finish(self, pts, C, labels, w, sums=None, spread=0.):
@@ -574,7 +575,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts,C = self._seen(X)
         mu = 0. if pts.mu is None else pts.mu.double()
         c, W, s = C - mu, pts.dtype, 1.
-        if pts.scale > 1 or float(c.abs().max()) > 1e15: W, s = torch.float64, max(1., float(c.abs().max()))           # points far smaller than the centres, or vast centres, whose squares would leave the range of floats
+        top = float(c.abs().max())
+        if pts.scale > 1 or top > 1e15: W, s = torch.float64, max(1., top)           # points far smaller than the centres, or vast centres, whose squares would leave the range of floats
         c = (c/s).to(W)
         return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu).to(W)/s, c)*(s/pts.out) for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
 
@@ -697,7 +699,7 @@ class MiniBatchKMeans(KMeans):
         self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
         self._finish(pts, C, labels, w)
         self.n_iter_ = len(self.history_)
-        self._warn_of_empty(k, w, '' if self.empty == 'keep' else ": the centres have moved since they were last given one, or X has fewer distinct rows than n_clusters")
+        self._warn_of_empty(k, w, 'the centres have moved since they were last given one, or X has fewer distinct rows than n_clusters')
         return self
 
     @torch.no_grad()

@@ -245,7 +245,7 @@ def fit(
                 value = loss.item()                                              # all refuse what one must
                 if any(bad for bad, in world.counts(int(not math.isfinite(value)))): raise FloatingPointError(f"the loss is {value} in epoch {epoch}, batch {i}; lower the learning rate or look at that batch")
                 for o in opts: o.zero_grad(set_to_none=True)
-                with torch.autocast(device.type, enabled=False):                         # (the user's, if there is one)
+                with autocast('float32', device):                                        # (out of a user's autocast)
                     loss.backward() if acc is None else acc.backward(loss if weight == 1 else loss*weight)
                     for o in opts: o.step()
                 for k,v in dict(loss=value, **extra).items(): sums[k] = sums.get(k, 0.) + float(v)*weight; seen[k] = seen.get(k, 0) + 1

@@ -23,6 +23,11 @@ def _few(x):
     "Images of such a part; on a GPU all"
     return max(1, _group//x[0].numel()) if x.device.type == 'cpu' else len(x)
 
+def _outside(x):
+    "Lowest and highest value in words where they leave [0, 1], else nothing"
+    lo,hi = (float(o) for o in x.aminmax())
+    return '' if lo >= -1e-6 and hi <= 1 + 1e-6 else f'{lo:.3g} to {hi:.3g}'
+
 def _generator(seed):
     if seed is None: return None
     _check_seed(seed); return torch.Generator().manual_seed(int(seed))
@@ -375,17 +380,23 @@ class GaussianBlur(Operator):
     def draw(self, n, shape, generator=None):
         "`applied`, and `sigma` in pixels"
         return super().draw(n, shape, generator) | dict(sigma=_uniform(n, *self.sigma, generator))
-    def apply(self, x, params):
-        "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
-        rows = params['applied'].nonzero()[:, 0]
-        if not len(rows): return x
+    def _weights(self, x, sigma):
+        "(m, size//2 + 1) from the middle outwards, for images `x`"
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
         if self.kernel_size is None and min(x.shape[2:]) < 2: raise ValueError(f"x must have at least 2 pixels a side to be blurred, got {x.shape[2]}×{x.shape[3]}")
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
-        k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/params['sigma'][rows].double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
+        k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/sigma.double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
         w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
-        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128:
-            with _full_products(): return x.index_copy_(0, rows, self._by_products(x.index_select(0, rows), w.to(x.dtype)))
+        return w
+    def change(self, x, params):
+        "Blur small images; raises `ValueError` for a kernel too large to be reflected at the border"
+        with _full_products(): return self._by_products(x, self._weights(x, params['sigma']).to(x.dtype))
+    def apply(self, x, params):
+        "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
+        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128: return super().apply(x, params)
+        rows = params['applied'].nonzero()[:, 0]
+        if not len(rows): return x
+        w = self._weights(x, params['sigma'][rows])
         for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
             at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
@@ -451,8 +462,7 @@ class Augment:
         if not len(x) or not all(x.shape): raise ValueError(f"x must hold images, got {tuple(x.shape)}")
         if x.dtype == torch.uint8: return torch.float32
         if not x.is_floating_point(): raise TypeError(f"x must be uint8 or floating point, got {x.dtype}")
-        lo,hi = (float(o) for o in x.aminmax())
-        if not (lo >= -1e-6 and hi <= 1 + 1e-6): raise ValueError(f"x must lie in [0, 1] (normalise after the views, not before), got values from {lo:.3g} to {hi:.3g}")
+        if ends := _outside(x): raise ValueError(f"x must lie in [0, 1] (normalise after the views, not before), got values from {ends}")
         return x.dtype if x.dtype == torch.float64 else torch.float32
     def __call__(self,
         x:Tensor,                  # (N, C, H, W) uint8, or floats in [0, 1]
@@ -488,7 +498,7 @@ class Augment:
                 if isinstance(o, Operator): y = o.apply(y, mine[k]); continue
                 y = o(y).contiguous()                                              # (a function may return what it expanded, and what follows works in place)
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
-                if later is not None and not (float((ends := y.aminmax())[0]) >= -1e-6 and float(ends[1]) <= 1 + 1e-6): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {float(ends[0]):.3g} to {float(ends[1]):.3g} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
+                if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
             out.index_copy_(0, at.to(y.device), y)
