@@ -13,8 +13,9 @@ import matplotlib.pyplot as plt
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
 from .kmeans import KMeans, _generator
-from .nearest import _enter, _whole
+from .nearest import _enter, _full_products, _whole
 from .plot import palette
+from .train import autocast
 
 # %% ../nbs/01b_choose_k.ipynb #0eae4279
 def _rising(ks, name='ks', count=1):
@@ -84,19 +85,23 @@ def silhouette(
     return _silhouette(W, _fits(X, ks, n_init, seed), sample_size, seed)
 
 # %% ../nbs/01b_choose_k.ipynb #55a0069a
+def _times(a, b):
+    "A product in its own precision, whatever torch is set to"
+    with _full_products(), autocast('float32', a.device): return a @ b
+
 def _reference_box(W, reference):
     "The points' mean, the axes of the reference box (r,d), and its two corners (r,)"
     if reference not in ('pca','box'): raise ValueError(f"reference must be 'pca' or 'box', got {reference!r}")
     mean = W.mean(0)
     V = torch.linalg.svd(W - mean, full_matrices=False)[2] if reference == 'pca' else torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
-    P = (W - mean) @ V.T                                                # X' = (X - mean) V; the rows of our V are the axes
+    P = _times(W - mean, V.T)                                           # X' = (X - mean) V; the rows of our V are the axes
     return mean, V, P.amin(0), P.amax(0)
 
 def _reference_draw(box, n, rng):
     "n points, uniform over the box, as a tensor of the box's kind"
     mean,V,lo,hi = box
     U = torch.from_numpy(rng.random((n, len(lo)))).to(lo)
-    return (lo + (hi - lo)*U) @ V + mean
+    return _times(lo + (hi - lo)*U, V) + mean
 
 def uniform_reference(
     X,                  # Points, n×d, array or tensor of finite numbers
@@ -120,9 +125,11 @@ def _gap(W, models, n_refs, reference, n_init, seed):
     ref, s = L.mean(0), L.std(0)*(1 + 1/n_refs)**.5                     # sd over B, not B-1, as in the paper
     return [dict(k=k, log_w=(w := math.log(m.inertia_)), ref_log_w=float(r), gap=float(r) - w, s=float(e)) for (k,m),r,e in zip(models.items(), ref, s)]
 
+def _distinct(W): return len(np.unique(W.cpu().numpy(), axis=0))
+
 def _check_distinct(W, ks):
     "log W needs W > 0: more distinct rows than clusters"
-    _at_most(ks, len(np.unique(W.cpu().numpy(), axis=0)) - 1, 'the gap needs fewer clusters than X has distinct rows, or log W is minus infinity')
+    _at_most(ks, _distinct(W) - 1, 'the gap needs fewer clusters than X has distinct rows, or log W is minus infinity')
 
 def gap_statistic(
     X,                 # Points, n×d, array or tensor of finite numbers
@@ -156,16 +163,18 @@ def _stability(W, ks, n_pairs, n_init, seed):
         rows.append(dict(k=k, stability=float(np.mean(a)), sd=float(np.std(a))))
     return rows
 
-def _check_halves(W, ks): _at_most(ks, len(W)//2, f'stability fits halves of {len(W)//2} points')
+def _check_halves(W, ks):
+    _at_most(ks, len(W)//2, f'stability fits halves of {len(W)//2} points')
+    _at_most(ks, _distinct(W), 'stability needs as many distinct rows as clusters, or the halves agree on clusters that are not there')
 
 def stability(
     X,                 # Points, n×d, array or tensor of finite numbers
-    ks,                # Numbers of clusters to try, whole numbers in rising order, at most n/2
+    ks,                # Numbers of clusters to try, whole numbers in rising order, at most n/2 and the number of distinct rows
     n_pairs=10,        # Random halvings of the points
     n_init=3,          # Starts of each K-means
     random_state=None, # As in `KMeans`
 )->list[dict]:         # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
-    "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004); raises `ValueError` for a k above n/2, ks that do not rise and points that are not finite"
+    "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004); raises `ValueError` for a k above n/2 or the number of distinct rows, ks that do not rise and points that are not finite"
     W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, ks)
     return _stability(W, ks, _whole(n_pairs, 'n_pairs'), _whole(n_init, 'n_init'), _seed(random_state))
 

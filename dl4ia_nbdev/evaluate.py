@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _atomic
 from .kmeans import KMeans
+from .nearest import _full_products
 from .report import Table
 from .train import Progress, _device, _known, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
@@ -238,7 +239,7 @@ def nearest(
     center:bool=True,          # Subtract the mean of `train_x` first?
     memory:float=128.,         # MiB that similarities may take at a time
 )->tuple[Tensor, Tensor]:      # (similarities (m, k) float32 falling, indices (m, k) int64 into train_x), on the device of `train_x`
-    "The k nearest rows by cosine similarity, all of them compared, in tiles of `memory`; raises `ValueError` for a k larger than n and features that are not finite"
+    "The k nearest rows by cosine similarity, all of them compared, in float32 whatever torch's products are set to, in tiles of `memory`; raises `ValueError` for a k larger than n and features that are not finite"
     a = _single(train_x, 'train_x'); b = _single(test_x, 'test_x').to(a.device)
     if a.shape[1] != b.shape[1]: raise ValueError(f"test_x must have {a.shape[1]} columns like the training features, got {b.shape[1]}")
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= len(a): raise ValueError(f"k must lie between 1 and the number of training rows ({len(a)}), got {k}")
@@ -246,7 +247,7 @@ def nearest(
     a,b = _directions(a, m), _directions(b, m)
     rows = max(1, min(len(b), int(memory*2**18)//len(a))); S = torch.empty(rows, len(a), dtype=a.dtype, device=a.device)
     s,i = torch.empty(len(b), k, dtype=a.dtype, device=a.device), torch.empty(len(b), k, dtype=torch.long, device=a.device)
-    with torch.no_grad():
+    with torch.no_grad(), _full_products():
         for o,c in enumerate(b.split(rows)): t = slice(o*rows, o*rows + len(c)); s[t],i[t] = _top(torch.mm(c, a.T, out=S[:len(c)]), int(k))
     return s, i
 
