@@ -58,7 +58,7 @@ def plan(study):
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
     if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained', 'supervised') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
-    if study == 'along': return [dict(method=m, epochs=20, seed=0) for m in ('simclr', 'deepcluster', 'supervised')]
+    if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
 
