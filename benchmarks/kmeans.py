@@ -282,11 +282,11 @@ def lloyd(a, res):
                 for b in blocks: f(b)
             except RuntimeError as e: res.note(f'{o}: no product here ({str(e).splitlines()[0]})')
             else: jobs |= {(o, b): lambda f=f, b=b: f(b) for b in blocks}
-        times, last, others = {j: [] for j in jobs}, {}, others_busy()
+        times, last, others, turns, order = {j: [] for j in jobs}, {}, others_busy(), list(jobs), np.random.default_rng(0)
         for _ in range(a.repeats or (5 if case == 'large' else 15)):
-            for j, f in jobs.items():
-                t, last[j] = timed(f)
-                times[j].append(t)
+            for i in order.permutation(len(turns)):                                      # (else each would always have the same one before it)
+                t, last[turns[i]] = timed(jobs[turns[i]])
+                times[turns[i]].append(t)
         others, med = others(), {j: median(t) for j, t in times.items()}
 
         best = {o: min((med[o, b], b) for b in blocks) for o in dict.fromkeys(o for o, b in jobs if b)}
