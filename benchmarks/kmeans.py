@@ -284,9 +284,10 @@ def lloyd(a, res):
             else: jobs |= {(o, b): lambda f=f, b=b: f(b) for b in blocks}
         times, last, others, turns, order = {j: [] for j in jobs}, {}, others_busy(), list(jobs), np.random.default_rng(0)
         for _ in range(a.repeats or (5 if case == 'large' else 15)):
-            for i in order.permutation(len(turns)):                                      # (else each would always have the same one before it)
-                t, last[turns[i]] = timed(jobs[turns[i]])
-                times[turns[i]].append(t)
+            order.shuffle(turns)                                                         # (else each would always have the same one before it)
+            for j in turns:
+                t, last[j] = timed(jobs[j])
+                times[j].append(t)
         others, med = others(), {j: median(t) for j, t in times.items()}
 
         best = {o: min((med[o, b], b) for b in blocks) for o in dict.fromkeys(o for o, b in jobs if b)}

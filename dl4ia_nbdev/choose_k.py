@@ -127,9 +127,9 @@ def _gap(W, models, n_refs, reference, n_init, seed):
 
 def _distinct(W): return len(np.unique(W.cpu().numpy(), axis=0))
 
-def _check_distinct(W, ks):
+def _check_distinct(distinct, ks):
     "log W needs W > 0: more distinct rows than clusters"
-    _at_most(ks, _distinct(W) - 1, 'the gap needs fewer clusters than X has distinct rows, or log W is minus infinity')
+    _at_most(ks, distinct - 1, 'the gap needs fewer clusters than X has distinct rows, or log W is minus infinity')
 
 def gap_statistic(
     X,                 # Points, n×d, array or tensor of finite numbers
@@ -140,7 +140,7 @@ def gap_statistic(
     random_state=None, # As in `KMeans`
 )->list[dict]:         # One dict a k: k, log_w, ref_log_w (its mean over the references), gap, s
     "Gap statistic of the K-means clusters, for every k (Tibshirani, Walther & Hastie 2001); raises `ValueError` for too many clusters or an unknown reference"
-    W = _enter(X)[0]; ks = _rising(ks); _check_distinct(W, ks)
+    W = _enter(X)[0]; ks = _rising(ks); _check_distinct(_distinct(W), ks)
     n_refs,n_init,seed = _whole(n_refs, 'n_refs', 2), _whole(n_init, 'n_init'), _seed(random_state)
     _reference_box(W[:2], reference)
     return _gap(W, _fits(X, ks, n_init, seed), n_refs, reference, n_init, seed)
@@ -163,9 +163,9 @@ def _stability(W, ks, n_pairs, n_init, seed):
         rows.append(dict(k=k, stability=float(np.mean(a)), sd=float(np.std(a))))
     return rows
 
-def _check_halves(W, ks):
+def _check_halves(W, distinct, ks):
     _at_most(ks, len(W)//2, f'stability fits halves of {len(W)//2} points')
-    _at_most(ks, _distinct(W), 'stability needs as many distinct rows as clusters, or the halves agree on clusters that are not there')
+    _at_most(ks, distinct, 'stability needs as many distinct rows as clusters, or the halves agree on clusters that are not there')
 
 def stability(
     X,                 # Points, n×d, array or tensor of finite numbers
@@ -175,7 +175,7 @@ def stability(
     random_state=None, # As in `KMeans`
 )->list[dict]:         # One dict a k: k, stability (mean adjusted Rand index over the halvings), sd (its spread); both None for k=1
     "How well K-means on one half of the points agrees with K-means on the other half, for every k (after Ben-Hur et al. 2002 and Lange et al. 2004); raises `ValueError` for a k above n/2 or the number of distinct rows, ks that do not rise and points that are not finite"
-    W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, ks)
+    W = _enter(X)[0]; ks = _rising(ks); _check_halves(W, _distinct(W), ks)
     return _stability(W, ks, _whole(n_pairs, 'n_pairs'), _whole(n_init, 'n_init'), _seed(random_state))
 
 # %% ../nbs/01b_choose_k.ipynb #eb76d151
@@ -237,8 +237,9 @@ def choose_k(
     n_init,n_refs,n_pairs,sample_size = _whole(n_init, 'n_init'), _whole(n_refs, 'n_refs', 2), _whole(n_pairs, 'n_pairs'), _whole(sample_size, 'sample_size', 3)
     _reference_box(W[:2], reference); seed = _seed(random_state)
     _at_most(ks, len(W)-1, f'X has {len(W)} points')
-    if 'gap' in methods: _check_distinct(W, ks)
-    if 'stability' in methods: _check_halves(W, ks)
+    distinct = _distinct(W) if {'gap','stability'} & set(methods) else 0
+    if 'gap' in methods: _check_distinct(distinct, ks)
+    if 'stability' in methods: _check_halves(W, distinct, ks)
     models = _fits(X, ks, n_init, seed)
     rows = [dict(k=k, inertia=m.inertia_) for k,m in models.items()]
     picks:dict[str, int|None] = {}
