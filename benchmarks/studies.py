@@ -5,7 +5,7 @@
     python benchmarks/studies.py deepcluster sheet --json runs.jsonl
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
-`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts.
+`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`: the same on three seeds, judged on fc7 too.
 `sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, itertools, json, sys, time, warnings
@@ -37,6 +37,8 @@ QUESTIONS = dict(
     batch=('Do small batches hurt, when each run sees as many images?', 'At so few epochs small batches win, for they take more steps; the number of negatives matters less than that.'),
     head=('How deep should the projection head be, and is h better than z?', 'Without a head h is worst; two layers do; h beats z by the linear probe, by neighbours z may be ahead in so short a run.'),
     deepcluster=('How does NMI with the clusters before, with labels, and the size of clusters go with time and with k; does Sobel matter?', 'NMI with the clusters before rises from round to round and falls with k beyond some hundred; neighbours are best where k is ten times the number of classes or more; without Sobel clusters follow colour: NMI with labels is lower, first-layer filters are blobs of colour.'),
+    again=('On three seeds, and on the layer that is clustered as well: what is left of what one seed said about DeepCluster, Sobel and SimCLR?', 'By neighbours DeepCluster leaves conv5 within two points of the untrained network, and SimCLR is ten points or more ahead there, on every seed. On fc7 DeepCluster gains on the untrained network and stays behind a SimCLR whose head stands on fc7. The best of four looks is at most a point above the last.'),
+    clusters=('On three seeds: which number of clusters gives the best neighbours?', 'On conv5 it makes no difference beyond two points; on fc7 100 or 300 clusters are best on every seed, and 10 worst.'),
     longer=('On the same photographs, do three times the epochs pay?', 'SimCLR gains some points at conv4 and conv5 by both judges, and is then ahead of the untrained network by neighbours and level with it by the linear layer; DeepCluster gains at conv1 and conv2 and goes on losing where it is deep.'),
     along=('On the same photographs, is the last epoch the best?', 'By neighbours on conv5 it is for SimCLR and for labels; DeepCluster is best at the first look, after five epochs, and falls from there.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
@@ -57,6 +59,8 @@ def plan(study):
     if study == 'batch': return [r for b in (32, 64, 256, 512) for r in two(batch_size=b, lr=4e-3*(b/128)**.5)]
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
     if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained', 'supervised') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
+    if study == 'again': return [r | dict(seed=s) for s in range(3) for r in (*(dict(method='deepcluster', k=100, sobel=b, augment=v) for b, v in ((True, 'views'), (False, 'views'), (True, 'shifts'))), *(dict(method=m, sobel=b, layer=l) for m, l in (('untrained', 'conv5'), ('supervised', 'conv5'), ('simclr', 'conv5'), ('simclr', 'fc7')) for b in (True, False)))]
+    if study == 'clusters': return [dict(method='deepcluster', k=k, sobel=True, augment='views', seed=s) for s in range(3) for k in (10, 30, 300, 1000)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
     if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
@@ -99,34 +103,39 @@ def filters(net):
     w = net.conv1[0].weight[:48].detach().half().cpu(); return dict(shape=list(w.shape), float16=base64.b64encode(w.numpy().tobytes()).decode())
 
 
-def small_alexnet(r, quick):
-    "DeepCluster, or SimCLR for as long, or labels for as many epochs, or nothing, on the small AlexNet"
+def small_alexnet(r, quick, along=False):
+    "DeepCluster, or SimCLR for as long, or labels for as many epochs, or nothing, on the small AlexNet; judged on conv5, or `along` the way and on fc7 too"
     tr, te = some(quick); took, done = 0., {}
     if r['method'] == 'raw pixels': return baseline(r, quick)
-    net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), 'conv5')
+    net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), r.get('layer', 'conv5')); judged = ['conv5', 'fc7']
+    def watch(epochs): return Layers(tr, te, epochs, judged) if along else Curve(tr, te, epochs)
     def deepcluster(k, augment):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)                      # few clusters for ten classes: that is a question here
-            return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=every, random_state=r['seed'], progress=False, **({} if augment == 'shifts' else dict(augment=on_normalised(recipe_views(.2, .5, 32), tr)))).fit(tr)
+            return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=None if along else every, random_state=r['seed'], progress=False, **({} if augment == 'shifts' else dict(augment=on_normalised(recipe_views(.2, .5, 32), tr)))).fit(tr, callbacks=[watch(epochs)] if along else ())
     t = time.perf_counter()
     if r['method'] == 'deepcluster':
-        run = deepcluster(r['k'], r['augment']); took = time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
+        run = deepcluster(r['k'], r['augment']); took = Curve.of(run.history_)[1] if along else time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
         done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=knn, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
     if r['method'] == 'simclr':
         def simclr(e, o, callbacks=()): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o, callbacks=callbacks)
         n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); epoch = (time.perf_counter() - t)*len(tr)/n
         net.load_state_dict(alexnet('small', None, seed=r['seed'], sobel=r['sobel']).state_dict())          # the trial has trained it
-        e = max(1, round(r.get('seconds', 1.)/epoch)); run = simclr(e, tr, [Curve(tr, te, e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
-    if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[Curve(tr, te, epochs)])); done = dict(epochs=epochs, curve=curve)
+        e = max(1, round(r.get('seconds', 1.)/epoch)); run = simclr(e, tr, [watch(e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
+    if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[watch(epochs)])); done = dict(epochs=epochs, curve=curve)
+    if along:
+        if r['method'] == 'deepcluster': done = dict(curve=Curve.of(run.history_)[0], rounds=[done['rounds'][-1]])
+        h, ht = (embed(net, o, judged) for o in (tr, te))
+        return {k: v for k, v in done.items() if k != 'losses'} | dict(seconds=took, layers={l: measures(h[l], tr.labels, ht[l], te.labels) for l in judged})
     h, ht = (embed(net, o, 'conv5') for o in (tr, te))
     return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 and r['method'] != 'supervised' else {}) | measures(h, tr.labels, ht, te.labels)
 
 
 class Layers(Curve):
     "Callback: neighbours after each of some layers, four times in a run"
-    def __init__(self, tr, te, epochs, layers): super().__init__(tr, te, epochs, 4, whole=True); self.layers = layers
+    def __init__(self, tr, te, epochs, layers, *how, **more): super().__init__(tr, te, epochs, 4, whole=True); self.layers, self.how, self.more = layers, how, more
     def judge(self, encoder):
-        a, b = (embed(encoder, o, self.layers, 'paper', batch_size=64) for o in self.sets)
+        a, b = (embed(encoder, o, self.layers, *self.how, **self.more) for o in self.sets)
         return {l: round(100*knn_accuracy(a[l], self.sets[0].labels, b[l], self.sets[1].labels, k=10), 2) for l in self.layers}
 
 
@@ -137,7 +146,7 @@ def sheet(r, quick, along=False):
         a, b = (F.interpolate(o.images.float()/255, (32, 32), mode='area').flatten(1) for o in (tr, te))
         return dict(seconds=0., layers=dict(pixels=measures(a, tr.labels, b, te.labels)), mlp=100*mlp_probe(a, tr.labels, b, te.labels, seed=r['seed']))
     net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024); layers = [n for n in net.tap_names if n.startswith('conv')]
-    watch, t, kw = [Layers(tr, te, epochs, layers)] if along else [], time.perf_counter(), dict(random_state=r['seed'], progress=False, epochs=epochs); history = []
+    watch, t, kw = [Layers(tr, te, epochs, layers, 'paper', batch_size=64)] if along else [], time.perf_counter(), dict(random_state=r['seed'], progress=False, epochs=epochs); history = []
     if r['method'] == 'supervised': history = supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False, callbacks=watch)
     if r['method'] == 'simclr': history = SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr, callbacks=watch).history_
     if r['method'] == 'deepcluster': history = DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw).fit(tr, callbacks=watch).history_
@@ -148,8 +157,8 @@ def sheet(r, quick, along=False):
     return dict(seconds=took, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
 
 
-SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), alexnet_imagenette=('sheet', 'longer', 'along'))
+SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'epochs')          # what may differ between runs of a study
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters'), alexnet_imagenette=('sheet', 'longer', 'along'))
 
 
 def short(v):
@@ -171,7 +180,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, again=partial(small_alexnet, along=True), clusters=partial(small_alexnet, along=True), sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
@@ -188,11 +197,11 @@ def main():
     for name in RESULTS if a.save else ():
         if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen += [dict(environment=stored['environment']) | r for r in stored['rows']]
     is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
-    new = set()
+    new, timed = set(), ('deepcluster', 'again')
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
-            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
-            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
+            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s not in timed else plan(s)) if r['seed'] < a.seeds and (s in timed and r['method'] == 'simclr') == later and not is_done(s, r)]
+            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o['seed'] == r['seed'] and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
                 o = f.result(); seen.append(o); new.add(o['study']); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
                 with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o) + '\n')
