@@ -15,7 +15,6 @@ from torch import Tensor
 from .kmeans import KMeans, _generator
 from .nearest import _enter, _full_products, _whole
 from .plot import palette
-from .train import autocast
 
 # %% ../nbs/01b_choose_k.ipynb #0eae4279
 def _rising(ks, name='ks', count=1):
@@ -86,8 +85,8 @@ def silhouette(
 
 # %% ../nbs/01b_choose_k.ipynb #55a0069a
 def _times(a, b):
-    "A product in its own precision, whatever torch is set to"
-    with _full_products(), autocast('float32', a.device): return a @ b
+    "A product in its own precision, out of a user's autocast and whatever torch is set to"
+    with _full_products(a.device): return a @ b
 
 def _reference_box(W, reference):
     "The points' mean, the axes of the reference box (r,d), and its two corners (r,)"

@@ -63,7 +63,7 @@ class PCAWhiten:
         total = add(sum(torch.linalg.vecdot(x := h.double() - self.mean_, x).sum() for h in parts))/n
         k = min(self.dim, n - 1, d)
         random = self.method == 'random' or self.method == 'auto' and min(n, d) > 1024 and min(n, d) > 2*k
-        w,V = self._random(H, k, n, add) if random else self._exact(H, parts, k, n, add)
+        with _full_products(H.device): w,V = self._random(H, k, n, add) if random else self._exact(H, parts, k, n, add)
         w = w[:k].clamp_min(0); V = V[:, :k]
         V = V*torch.where(V.abs().max(0).values == V.max(0).values, 1., -1.)         # the sign of an axis is free: largest entry positive
         keep = w > self.eps*w[0].clamp_min(1e-300)
@@ -97,8 +97,7 @@ class PCAWhiten:
             Q = torch.linalg.qr(add((X.T@Y.to(low)).float())).Q
         if not self.n_iter: Q = torch.linalg.qr(Q).Q
         S = torch.zeros(q, q, dtype=torch.float64, device=H.device)
-        with _full_products(), autocast('float32', H.device):
-            for h in H.split(max(1, 2**24//d)): y = (centred(h)@Q).double(); S.addmm_(y.T, y)
+        for h in H.split(max(1, 2**24//d)): y = (centred(h)@Q).double(); S.addmm_(y.T, y)
         w,U = torch.linalg.eigh(add(S)/n)
         return w.flip(0), Q.double()@U.flip(1)
     def transform(self,
@@ -111,7 +110,7 @@ class PCAWhiten:
         _finite(H)
         work = torch.float32 if H.element_size() <= 4 and self.whiten and len(self.mean_) > 1024 else torch.float64
         mu = self.mean_.to(H.device, work); V = None if self.components_ is None else self.components_.to(H.device, work)
-        out = [h.to(work) - mu if V is None else (h.to(work) - mu)@V for h in H.split(max(1, 2**22//H.shape[1]))]
+        with _full_products(H.device): out = [h.to(work) - mu if V is None else (h.to(work) - mu)@V for h in H.split(max(1, 2**22//H.shape[1]))]
         return torch.cat([(F.normalize(z, dim=1, eps=torch.finfo(z.dtype).tiny) if self.l2 else z).float() for z in out])
 
 def pca_whiten(

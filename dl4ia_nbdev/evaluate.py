@@ -141,7 +141,7 @@ def embed(
     precision:str='float32',  # As in `precision_dtype`
     cache:str|Path|None=None, # Folder in which features are kept and found again, by the content of network, weights, images and settings
 )->Tensor|dict[str, Tensor]:  # (N, D) float32 on the CPU; for a list of layers {layer: (N, D)}
-    "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite, `TypeError` for what is no encoder"
+    "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite, `TypeError` for what is no encoder or takes no float32"
     _check_encoder(encoder)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     if pool is not None and pool != 'paper' and not (isinstance(pool, int) and pool >= 1): raise ValueError(f"pool must be None, 'paper' or at least 1, got {pool!r}")
@@ -158,7 +158,12 @@ def embed(
             encoder.eval(); at, last = 0, max(todo, key=names.index) if tap else None
             for x,_ in images.batches(batch_size, device):
                 x = _channels_last(x)
-                with autocast(precision, device): acts = getattr(encoder, 'taps')(x, last) if tap else {None: encoder(x)} if watch is None else watch(x)
+                try:
+                    with autocast(precision, device): acts = getattr(encoder, 'taps')(x, last) if tap else {None: encoder(x)} if watch is None else watch(x)
+                except RuntimeError as e:
+                    other = next((f'{k} is {p.dtype}' for k,p in encoder.named_parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
+                    if other is None: raise
+                    raise TypeError(f"encoder must take images of float32, but {other}: call encoder.float(), or wrap it in a module that converts") from e
                 for l in todo:
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
@@ -247,7 +252,7 @@ def nearest(
     a,b = _directions(a, m), _directions(b, m)
     rows = max(1, min(len(b), int(memory*2**18)//len(a))); S = torch.empty(rows, len(a), dtype=a.dtype, device=a.device)
     s,i = torch.empty(len(b), k, dtype=a.dtype, device=a.device), torch.empty(len(b), k, dtype=torch.long, device=a.device)
-    with torch.no_grad(), _full_products():
+    with torch.no_grad(), _full_products(a.device):
         for o,c in enumerate(b.split(rows)): t = slice(o*rows, o*rows + len(c)); s[t],i[t] = _top(torch.mm(c, a.T, out=S[:len(c)]), int(k))
     return s, i
 
@@ -347,7 +352,12 @@ class LinearProbe:
         "Solve; raises `ValueError` for one class only, labels that do not fit and features that are not finite, `TypeError` for labels that are not whole"
         x,y = _features(train_x, train_y, ('train_x', 'train_y')); self.classes_,t = y.unique(return_inverse=True); c = len(self.classes_)
         if c < 2: raise ValueError(f"train_y must hold at least two classes, got only class {int(self.classes_[0])}")
-        n,d = x.shape; self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = _spread(x, X); X.div_(self.scale_); self.n_iter_ = 0; self.path_:list[dict[str, float]] = []
+        self.mean_ = x.mean(0); X = x - self.mean_; self.scale_ = _spread(x, X); X.div_(self.scale_); self.n_iter_ = 0; self.path_:list[dict[str, float]] = []
+        with _full_products(X.device): self._choose_and_solve(X, t, c)
+        return self
+    def _choose_and_solve(self, X, t, c):
+        "Find λ and solve with it"
+        n,d = X.shape
         if d > n:                                                                    # more features than rows: the solution lies in the span of the rows; coordinates there are the rows' principal components
             s,U = torch.linalg.eigh(X @ X.T); keep = s > 1e-6*s[-1]; s,U = s[keep], U[:, keep]; P,Q = (U/s.sqrt()).T @ X, None; X,s = U*s.sqrt(), s/n
         else: s,Q = torch.linalg.eigh(X.T @ X/n); s = s.clamp_min(1e-6*s[-1])
@@ -367,7 +377,6 @@ class LinearProbe:
                 _,l2,W,b = best; del A, B
         self.l2_ = l2; W,b = self._solve(X, t, c, l2, s, Q, W, b, self.tol)
         self.coef_, self.intercept_ = W @ P if d > n else W, b*_unit_b
-        return self
     def decision(self,
         x:Tensor|np.ndarray, # (m, d) features
     )->Tensor:               # (m, number of classes) log-odds, in the order of `classes_`
@@ -375,7 +384,7 @@ class LinearProbe:
         if not hasattr(self, 'coef_'): raise RuntimeError("this LinearProbe has not been fitted: call fit(x, y) first")
         x = _numbers(x, 'x').float().to(self.coef_.device)
         if x.shape[1] != len(self.mean_): raise ValueError(f"x must have {len(self.mean_)} columns like the training features, got {x.shape[1]}")
-        return torch.addmm(self.intercept_, (x - self.mean_).div_(self.scale_), self.coef_.T)
+        with _full_products(x.device): return torch.addmm(self.intercept_, (x - self.mean_).div_(self.scale_), self.coef_.T)
     def predict(self,
         x:Tensor|np.ndarray, # (m, d) features
     )->Tensor:               # (m,) int64
@@ -401,7 +410,7 @@ def linear_probe(
 def _mlp(a, ya, b, hidden=256, epochs=30, lr=1e-3, weight_decay=1e-4, dropout=.5, seed=0):
     "Classes of the rows of b"
     a,b = _standardize(a, b); classes,t = ya.unique(return_inverse=True)
-    with fork_seed(seed), torch.enable_grad():
+    with fork_seed(seed), torch.enable_grad(), _full_products(a.device):
         net = nn.Sequential(nn.Linear(a.shape[1], hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(classes))).to(a.device, a.dtype)
         def batches(e):
             for i in torch.randperm(len(a)).to(a.device).split(128): yield a[i], t[i]
@@ -522,7 +531,7 @@ def retrieval(
     if own: B,yb = A,ya
     rows = max(1, int(memory*2**17)//len(a)); parts:list[Tensor] = []; hits:dict[int, list[Tensor]] = {k: [] for k in ks}; at = torch.arange(1, n + 1, device=a.device, dtype=torch.float64)
     for i in torch.arange(len(B), device=a.device).split(rows):
-        S = B[i] @ A.T
+        with _full_products(A.device): S = B[i] @ A.T
         if own: S[torch.arange(len(i), device=a.device), i] = -math.inf
         good = ya[S.argsort(dim=1, descending=True, stable=True)[:, :n]] == yb[i, None]; found = good.sum(1); keep = found > 0
         parts.append(((good.cumsum(1)/at*good).sum(1)/found.clamp_min(1))[keep])
@@ -564,7 +573,7 @@ def uniformity(
     if n < 2: raise ValueError(f"z must have at least 2 rows to compare, got {n}")
     half = a.square().sum(1)/2                                                                                       # (½, but of rows of zeros)
     def part(i, b): S = (b @ a.T).sub_(half).sub_(half[1024*i:1024*i + len(b), None]).mul_(2*t); S.diagonal(1024*i).fill_(-math.inf); return S.logsumexp(1).double()                # −‖a − b‖²/2 = ab − ‖a‖²/2 − ‖b‖²/2; no row is paired with itself
-    with torch.autocast(a.device.type, enabled=False): logs = torch.cat([part(i, b) for i,b in enumerate(a.split(1024))])
+    with _full_products(a.device): logs = torch.cat([part(i, b) for i,b in enumerate(a.split(1024))])
     return min(0., logs.logsumexp(0).item() - math.log(n*(n - 1)))
 
 # %% ../nbs/02a_evaluate.ipynb #2d29988f

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .evaluate import _normal
-from .nearest import _whole
+from .nearest import _full_products, _whole
 from .train import _python, fork_seed
 
 # %% ../nbs/06_infonce.ipynb #60188517
@@ -85,7 +85,7 @@ def info_nce(
         if (t is not None or name == 'scores') and (not isinstance(t, Tensor) or not t.is_floating_point()): raise TypeError(f"{name} must be a floating point tensor, got {t.dtype if isinstance(t, Tensor) else type(t).__name__}")
     S = scores if scores.dtype == torch.float64 else scores.float()
     if S.ndim != 2 or not S.numel(): raise ValueError(f"scores must be a matrix, got {tuple(scores.shape)}")
-    with torch.autocast(S.device.type, enabled=False):
+    with _full_products(S.device):
         if z2 is not None:
             if z2.ndim != 2 or z2.shape[1] != S.shape[1]: raise ValueError(f"z2 must be (N, {S.shape[1]}) as the first embeddings are, got {tuple(z2.shape)}")
             if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not temperature > 0: raise ValueError(f"temperature must be a positive number, got {temperature!r}")

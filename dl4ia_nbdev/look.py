@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from .data import ImageSet
 from .evaluate import _directions, _features, _numbers, _single, knn_predict, nearest, rankme
+from .nearest import _full_products
 from .plot import _axes, palette, show_neighbours
 
 # %% ../nbs/02c_judges.ipynb #1ccd0c26
@@ -120,7 +121,8 @@ def plot_similarities(
         z = _single(partners, 'partners').cpu()
         if z.shape != x.shape: raise ValueError(f"partners must have the shape of H, {tuple(x.shape)}, got {tuple(z.shape)}")
         b,same,keep = _directions(z[i], z.mean(0)), torch.eye(len(a)).bool(), torch.ones(len(a), len(a)).bool()
-    S = a @ b.T; pos,neg = S[keep & same], S[keep & ~same]
+    with _full_products(a.device): S = a @ b.T
+    pos,neg = S[keep & same], S[keep & ~same]
     if not len(pos) or not len(neg): raise ValueError(f"{'labels' if labels is not None else 'partners'}: there are {len(pos)} pairs that belong together and {len(neg)} that do not; both kinds are wanted")
     others = neg.sort().values; below,upto = (torch.searchsorted(others, pos, right=r) for r in (False, True)); auc = ((below + upto).double()/2/len(neg)).mean().item()
     ax = _axes(ax, (4, 2.6))

@@ -7,10 +7,11 @@ __all__ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01a_nearest.ipynb #ce00cbb4
 import functools, math, numbers, time, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
+from .train import autocast
 
 # %% ../nbs/01a_nearest.ipynb #3f48b92a
 def _tensor(X, name='X'):
@@ -94,20 +95,21 @@ def _matmul_precision():
     except RuntimeError: return 'medium'
 
 @contextmanager
-def _full_products():
-    "Products of float32 matrices in float32's own precision inside the block, whatever torch is set to"
-    if _matmul_precision() == 'highest': yield; return
-    places = [m for m in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, 'matmul', None)) if hasattr(m, 'fp32_precision')]     # (older versions have one word for all)
-    before = [m.fp32_precision for m in places] or torch.get_float32_matmul_precision()
-    try:
-        if places:
-            for m in places: m.fp32_precision = 'ieee'
-        else: torch.set_float32_matmul_precision('highest')
-        yield
-    finally:
-        if places:
-            for m,p in zip(places, before): m.fp32_precision = p
-        else: torch.set_float32_matmul_precision(before)
+def _full_products(device):
+    "Products of float32 matrices in float32's own precision inside the block: out of an autocast of the user's, whatever torch is set to"
+    with autocast('float32', device):
+        if _matmul_precision() == 'highest': yield; return
+        places = [m for m in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, 'matmul', None)) if hasattr(m, 'fp32_precision')]     # (older versions have one word for all)
+        before = [m.fp32_precision for m in places] or torch.get_float32_matmul_precision()
+        try:
+            if places:
+                for m in places: m.fp32_precision = 'ieee'
+            else: torch.set_float32_matmul_precision('highest')
+            yield
+        finally:
+            if places:
+                for m,p in zip(places, before): m.fp32_precision = p
+            else: torch.set_float32_matmul_precision(before)
 
 # %% ../nbs/01a_nearest.ipynb #2ddd3175
 class _Centres:
@@ -817,7 +819,7 @@ class _Points:
         out = torch.empty(self.n, dtype=torch.float64, device=self.device)
         m = max(64, 2**17//self.d)
         if self.mu is None and bool((C.to(self.dtype) == C).all()): C = C.to(self.dtype)    # nothing lost in the working dtype
-        with self._plainly():
+        with autocast('float32', self.device):
             for i,x in self.scaled(m):
                 y = x.to(C.dtype) - C.index_select(0, labels[i:i+len(x)])
                 out[i:i+len(x)] = torch.linalg.vecdot(y, y)
@@ -863,14 +865,10 @@ class _Points:
         for s in (slice(j, j+m) for j in range(0, len(x), m)):
             Q[s],V[s,0],V[s,2],V[s,3] = _encode(x[s] if self.far or self.mu is None else x[s] - self.mu, self.top*2**-30)
 
-    def _plainly(self):
-        "Products in the precision that they are asked for, also within an autocast of the user's"
-        return torch.autocast(self.device.type, enabled=False) if torch.is_autocast_enabled(self.device.type) else nullcontext()
-
     def assign(self, C, prev=None, visit=None):
         """(labels, close, rivals): nearest rows of `C` (float64, as `inward` gives them). `visit(x, s, labels)` sees every block while it is there"""
         c, out, close, rivals = self._ready(C), [], 0, 0
-        with self._plainly():
+        with autocast('float32', self.device):
             for i,x,raw in self.blocks():
                 s = slice(i, i+len(x))
                 labels,n_close,n_riv = self._block(x, raw, s, c, None if prev is None else prev[s])
@@ -887,7 +885,7 @@ class _Points:
 
     def _at(self, C, raw, at, prev):
         "Labels of the rows `at`, which are `raw`"
-        with self._plainly():
+        with autocast('float32', self.device):
             return self._block(raw - self.mu if self.far else raw, raw, at, self._ready(C), None if prev is None else prev[at])[0]
 
     def _block(self, x, raw, at, c, prev):

@@ -102,7 +102,7 @@ class _NTXent(torch.autograd.Function):
     "The loss; its gradient is formed while the loss is"
     @staticmethod
     def forward(ctx, z1, z2, tau, tile, world, rows):
-        with torch.autocast(z1.device.type, enabled=False), _full_products():
+        with _full_products(z1.device):
             u,inv = _unit(torch.cat([z1, z2])); loss,g = _loss_and_gradient(u, tau, any(ctx.needs_input_grad[:2]), tile, world, rows)
             if world is not None: loss = world.sum(loss)
             if g is not None: g.addcmul_((g*u).sum(1, keepdim=True), u, value=-1).mul_(inv/len(u))          # through the normalisation

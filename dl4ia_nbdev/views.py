@@ -178,7 +178,7 @@ def _resize_weights(first, length, n_out, n_in, flip, dtype):
 
 def _by_matrices(x, box, flip, size):
     y,l,h,w = box.unbind(1); H,W = x.shape[2:]
-    with _full_products(): return _resize_weights(y, h, size[0], H, torch.zeros_like(flip), x.dtype)[:, None] @ x @ _resize_weights(l, w, size[1], W, flip, x.dtype)[:, None].mT
+    with _full_products(x.device): return _resize_weights(y, h, size[0], H, torch.zeros_like(flip), x.dtype)[:, None] @ x @ _resize_weights(l, w, size[1], W, flip, x.dtype)[:, None].mT
 
 # %% ../nbs/04a_views.ipynb #6db8c8c7
 def _by_grid(x, box, flip, size):
@@ -390,7 +390,7 @@ class GaussianBlur(Operator):
         return w
     def change(self, x, params):
         "Blur small images; raises `ValueError` for a kernel too large to be reflected at the border"
-        with _full_products(): return self._by_products(x, self._weights(x, params['sigma']).to(x.dtype))
+        with _full_products(x.device): return self._by_products(x, self._weights(x, params['sigma']).to(x.dtype))
     def apply(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
         if x.device.type == 'cpu' and max(x.shape[2:]) <= 128: return super().apply(x, params)
