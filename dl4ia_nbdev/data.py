@@ -7,7 +7,7 @@ __all__ = ['PHOTO_TITLES', 'IMAGE_SUFFIXES', 'photo', 'photos', 'ImageSet', 'ope
            'photo_crops', 'digits', 'cache_dir', 'dataset']
 
 # %% ../nbs/00_data.ipynb #b924cb3d
-import contextlib, io, json, math, os, struct, tempfile, urllib.error, warnings, zipfile, zlib
+import contextlib, io, json, math, os, tempfile, urllib.error, warnings, zipfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import overload
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 # %% ../nbs/00_data.ipynb #1a745b06
@@ -175,7 +175,7 @@ class ImageSet:
         self.files:list[str]|None = None                    # of a folder: the images' names,
         self.skipped:list[tuple[str, str]] = []             # what could not be read (file, reason),
         self.duplicates:int|None = None                     # how many images have the pixels of an earlier one
-        self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten() for o in (mean, std))
+        self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten().clone() for o in (mean, std))
         for k,o in (('mean', self._mean), ('std', self._std)):
             if o is not None and len(o) != self.images.shape[1]: raise ValueError(f"{k} must have one entry a channel ({self.images.shape[1]}), got {len(o)}")
         if self._mean is not None and not torch.isfinite(self._mean).all(): raise ValueError(f"mean must be finite, got {self._mean.tolist()}")
@@ -249,10 +249,12 @@ class ImageSet:
         return self._again(labels, class_names=class_names)
 
     def with_normalization(self,
-        other:'ImageSet',  # The set whose mean and std are taken over, usually the training set
+        other,             # The set whose mean and std are taken over, usually the training set; or a pair (mean, std), of bytes as 0 to 1: one number, or one a channel
     )->'ImageSet':
         "The same images, normalised as `other` is; raises `ValueError` for another number of channels"
-        return self._again(self.labels, mean=other.mean, std=other.std)
+        if isinstance(other, (tuple, list)) and len(other) == 2: mean,std = (t.expand(self.shape[1]) if len(t := torch.as_tensor(o, dtype=torch.float32).flatten()) == 1 else t for o in other)
+        else: mean,std = other.mean, other.std
+        return self._again(self.labels, mean=mean, std=std)
 
     def _normalisation(self)->tuple[Tensor, Tensor]:
         "Mean and standard deviation; what was not given is measured, once"
@@ -289,8 +291,8 @@ class ImageSet:
     def batches(self,
         batch_size:int=256,            # Images a batch
         device:str|torch.device='cpu', # Where the batches go
-        shuffle:bool=False,            # A new order for each call of `batches`?
-        seed:int=0,                    # Seed of that order
+        shuffle:bool=False,            # In an order drawn by `seed`?
+        seed:int=0,                    # The same seed, the same order: give each epoch its own
         order=None,                    # Explicit order: indices, repeats allowed; overrides `shuffle`
         normalize:bool=True,           # Normalised floats, or the bytes as they are
         drop_last:bool=False,          # Leave out a last batch that is not full?
@@ -303,7 +305,7 @@ class ImageSet:
         for i in range(0, n - (n % batch_size if drop_last else 0), batch_size):
             ix = slice(i, i + batch_size) if order is None else order[i:i + batch_size]
             x = self.images[ix].to(device)
-            yield (self.normalize(x) if normalize else x), (None if self.labels is None else self.labels[ix].to(device))
+            yield self.normalize(x) if normalize else x.clone() if order is None and x.device.type == 'cpu' else x, (None if self.labels is None else self.labels[ix].to(device))
 
     def save(self,
         path:str|Path, # A folder; made if needed
@@ -413,6 +415,13 @@ def _upright(path):
     if o > 4: a = a.swapaxes(y, x)
     return np.flip(a, [i for i,turned in ((x, (2, 3, 6, 7)), (y, (3, 4, 7, 8))) if o in turned])
 
+_T = Image.Transpose
+_TURN = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}
+def _turned(im):
+    "Upright, by the one EXIF tag that says how; the others may be as ill-formed as they like"
+    im.load(); o = im.getexif().get(274)                                     # (a PNG may have it after its pixels; a TIFF is turned by then)
+    return im.transpose(_TURN[o]) if o in _TURN else im
+
 def _decode(path, size, channels):
     "An image file as an array (channels, H, W) uint8; whatever is wrong with it becomes a `ValueError` with the reason"
     path = Path(path); suffix = path.suffix.lower()
@@ -432,13 +441,13 @@ def _decode(path, size, channels):
                     if Image.MAX_IMAGE_PIXELS is not None and im.size[0]*im.size[1] > Image.MAX_IMAGE_PIXELS: raise ValueError(f"{im.size[0]}×{im.size[1]} pixels are more than PIL.Image.MAX_IMAGE_PIXELS ({Image.MAX_IMAGE_PIXELS:,}) allows")
                     if size and im.format == 'JPEG': im.draft(None, (2*size, 2*size))      # decode a large JPEG at a half, a quarter or an eighth, never below twice what is wanted
                     if im.mode.startswith('I') or im.mode == 'F' or channels not in (1, 3):
-                        a = np.asarray(ImageOps.exif_transpose(im)); deep = im.mode.startswith('I;16') or im.mode == 'I' and im.format in ('PNG', 'PPM')      # some versions of PIL give 16 bits as 32
+                        a = np.asarray(_turned(im)); deep = im.mode.startswith('I;16') or im.mode == 'I' and im.format in ('PNG', 'PPM')      # some versions of PIL give 16 bits as 32
                         if deep and im.format == 'TIFF' and im.tag_v2.get(262) == 0: a = 65535 - a       # 0 is white: Pillow turns eight bits round, not sixteen
                         parts = _bands(a.astype(np.uint16) if deep else a, channels)
-                    else: im = _full_colour(ImageOps.exif_transpose(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
+                    else: im = _full_colour(_turned(im), channels); a = np.asarray(_resize_crop(im, size) if size else im)
         if parts is not None: a = np.stack([np.asarray(_resize_crop(b, size) if size else b) for b in parts], -1)
         return np.ascontiguousarray((a if a.ndim == 3 else a[..., None]).transpose(2, 0, 1))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, TypeError, Image.DecompressionBombError, zlib.error) as e:
+    except Exception as e:                                                   # (what a damaged file makes a reader raise can be anything)
         raise ValueError(' '.join(str(e).split())[:200] or type(e).__name__) from e
 
 def open_image(

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
-from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
+from .evaluate import _Order, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World
@@ -285,8 +285,9 @@ class DeepCluster:
         with keep_modes(self.encoder), torch.no_grad():
             self.encoder.eval()
             for x,_ in images.batches(max(256, self.batch_size), device):
-                with autocast(self.precision, device): h = self.encoder(_channels_last(x))
+                with autocast(self.precision, device): h = self._order(self.encoder, x)
                 if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}")
+                if h.ndim < 2 or len(h) != len(x): raise ValueError(f"encoder must put out one row of features an image, got {tuple(h.shape)} for {len(x)} images")
                 h = h.flatten(1)
                 if H is None: H = torch.empty(len(images), h.shape[1], dtype=self._keep(len(images), h.shape[1], h.dtype), device=device)
                 H[i:i + len(h)] = h; i += len(h)
@@ -347,7 +348,7 @@ class DeepCluster:
         net, full = nn.Sequential(self.encoder, nn.Flatten(), nn.ReLU(), self.head_), len(order) - (len(order) % self.batch_size if len(order) > self.batch_size else 0)
         def loss_fn(m, ix):
             x,y = images.normalize(images.images[ix].to(device)), labels[ix].to(device)
-            out = m(_channels_last(self.augment(x) if self.augment else x))
+            out = self._order(m, self.augment(x) if self.augment else x)
             return F.cross_entropy(out, y) if weight is None else (F.cross_entropy(out, y, reduction='none')*weight[y]).mean()
         hist = fit(net, order[:full].split(self.batch_size), loss_fn, opts, 1, self.precision, progress=False)
         bar.update(note=f"loss {hist[-1]['loss']:.2f}")
@@ -361,7 +362,7 @@ class DeepCluster:
     )->'DeepCluster':
         """Run the loop; features that are maps are flattened. Under `accelerate launch` each process computes the features of its part of the images, K-means sums over all of them, and every process has the same clusters. Sets `labels_` (n,), `history_` (one record an epoch), `pca_`, `kmeans_` and `head_`.
 
-        Raises `ValueError` when there are fewer images than clusters and when a checkpoint does not fit these settings or images, `FileExistsError` for a checkpoint that exists without `resume`,
+        Raises `ValueError` when there are fewer images than clusters, for an encoder that does not give one row an image and when a checkpoint does not fit these settings or images, `FileExistsError` for a checkpoint that exists without `resume`,
         and `FloatingPointError` when features or loss are no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
@@ -375,7 +376,7 @@ class DeepCluster:
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
-            self.encoder.to(memory_format=torch.channels_last)
+            self._order = _Order(self.encoder.to(memory_format=torch.channels_last))
             d = self._features(images[:2]).shape[1]
             if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
             self.head_ = nn.Linear(d, self.n_clusters).to(device)

@@ -10,7 +10,7 @@ __all__ = ['imagenet_network', 'Objective', 'Channel', 'Unit', 'Direction', 'Log
            'receptive_field', 'top_patches', 'most_selective', 'show_top_images', 'look', 'layers_of', 'explorer']
 
 # %% ../nbs/04_deepvis.ipynb #0977ec4b
-import math, random, warnings
+import copy, math, random, warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from .data import ImageSet, _check_seed, photos
-from .evaluate import _Watch, _channels_last
+from .evaluate import _Watch, _kind
 from .nearest import _whole
 from .plot import show_grid
 from .train import _device, autocast, hold_memory, keep_modes, precision_dtype
@@ -71,7 +71,7 @@ class Objective:
     def _with(self, other, sign):
         if isinstance(other, (int, float)): return Objective(lambda acts: self(acts) + sign*other, self.layers, self.name)
         if not isinstance(other, Objective): return NotImplemented
-        return Objective(lambda acts: self(acts) + sign*other(acts), dict.fromkeys(self.layers + other.layers), f"{self.name} {'+' if sign > 0 else '−'} {other.name}")
+        return Objective(lambda acts: self(acts) + sign*other(acts), dict.fromkeys(self.layers + other.layers), f"{self.name} {'+' if sign > 0 else '−'} {f'({other.name})' if sign < 0 and ' ' in other.name else other.name}")
     def __add__(self, other): return self._with(other, 1)
     def __sub__(self, other): return self._with(other, -1)
     __radd__ = __add__
@@ -325,8 +325,8 @@ class Normalized(Step):
         lr:float=.02,  # Root mean square of a step, for x in its limits (0 to 1)
     ): "Raises `ValueError` for a length below 0 or infinite, `TypeError` for what is no number"; self.lr = _between(lr, 'lr', 0, math.inf)
     def _rate(self, g):
-        top = g.flatten(1).abs().amax(1).clamp_min(1e-37); u = g/top.view(-1, *[1]*(g.ndim - 1))           # squares of very small or large gradients would leave the range of floats
-        return (self.lr*math.sqrt(g[0].numel())/_square(u).sqrt().clamp_min(1e-30)/top).view(-1, *[1]*(g.ndim - 1))
+        top = g.flatten(1).abs().amax(1); one = torch.where(top > 0, top.clamp_min(1e-37), 1.); u = g/one.view(-1, *[1]*(g.ndim - 1))           # squares of very small or large gradients would leave the range of floats
+        return torch.where(top > 0, self.lr*math.sqrt(g[0].numel())/_square(u).sqrt().clamp_min(1e-30)/one, 0.).view(-1, *[1]*(g.ndim - 1))           # (no gradient, no step)
 
 class Adam(Step):
     "Adam (Kingma & Ba 2015, Algorithm 1, β = 0.9 and 0.999, ε = 1e-8), uphill"
@@ -403,7 +403,7 @@ def _photo_axes():
 
 def _axes_of(x):
     "C×n colours to C×C: the square root of their covariance, longest column 1"
-    s,U = torch.linalg.eigh(torch.cov(x))
+    s,U = torch.linalg.eigh(torch.cov(x).reshape(len(x), len(x)))
     A = U*s.clamp_min(1e-9).sqrt()
     return (A/A.norm(dim=0).max()).flip(1)
 
@@ -503,7 +503,7 @@ def _normalisation(normalize, channels, model):
         if len(mean) != len(std) or not all(map(math.isfinite, mean + std)) or min(std) <= 0: raise ValueError(f"normalize must hold as many finite means as positive standard deviations, got {mean} and {std}")
     if channels is None:
         conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        channels = len(mean) if mean and len(mean) > 1 else getattr(model, 'in_channels', None) or getattr(model, 'channels', None) or (conv.in_channels if conv else 3)
+        channels = len(mean) if mean and len(mean) > 1 else getattr(model, 'in_channels', None) or (getattr(model, 'channels', None) if hasattr(model, 'spec') else None) or (conv.in_channels if conv else 3)           # (an `Encoder` says; in other modules `channels` may mean anything)
     _whole(channels, 'channels')
     if mean and len(mean) not in (1, channels): raise ValueError(f"normalize must have one mean a channel ({channels}), got {len(mean)}")
     return mean, std, channels
@@ -561,10 +561,9 @@ def maximise(
     mixing = [k for k,m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None]
     if mixing and n > 1: warnings.warn(f"{mixing[0]!r} is a batch norm without running statistics: it mixes the images of a batch, which are then not what each would be alone", stacklevel=2)
     mean,std,c = _normalisation(normalize, channels, model)
+    if isinstance(normalize, ImageSet): mean, std = [limits[0] + (limits[1] - limits[0])*v for v in mean], [(limits[1] - limits[0])*v for v in std]          # a set's are of [0, 1]
     device = _device(model); precision_dtype(precision, device)
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    kind = torch.float32 if weight is None else weight.dtype                     # what the network computes in
-    dtype = torch.float64 if kind == torch.float64 else torch.float32
+    dtype = torch.float64 if _kind(model) == torch.float64 else torch.float32
     row = lambda v: torch.tensor(v, dtype=dtype, device=device).view(1, -1, 1, 1)
     mid = row([sum(limits)/2]) if mean is None else row(mean).expand(1, c, 1, 1)
     scale = None if std is None else 1/row(std)
@@ -598,10 +597,10 @@ def maximise(
             else: v = torch.cat(parts)[torch.tensor([i for ix,_,_ in groups for i in ix], device=device).argsort()]
         if mean is None: v = v + mid
         with autocast(precision, device):
-            try: acts = watch(_channels_last(v if v.dtype == kind else v.to(kind)), lambda: x + mid)
+            try: acts = watch(v, lambda: x + mid)
             except (RuntimeError, ValueError, IndexError) as e:
                 if isinstance(e, ValueError) and str(e).startswith('layer '): raise
-                raise ValueError(f"size: the model cannot take an image of {c}×{out[0]}×{out[1]} (channels, height, width); it says: {str(e).strip().splitlines()[0]}") from e
+                raise ValueError(f"size or channels: the model cannot take an image of {c}×{out[0]}×{out[1]} (channels, height, width); it says: {str(e).strip().splitlines()[0]}") from e
         return objectives[0](acts) if len(objectives) == 1 else torch.cat([objectives[j](acts.one(i)) for i,j in enumerate(range(n) if only is None else only.tolist())])
 
     every = -(-steps // 50); low,high = limits[0] - mid, limits[1] - mid
@@ -619,7 +618,7 @@ def maximise(
                 got = torch.autograd.grad(a.sum(), (q, x) if needs_g else (q,), allow_unused=True)
             if got[0] is None: raise ValueError(f"objective {names[0]!r} does not depend on the image: it has no gradient")
             return a.detach(), x.detach(), got[0], got[-1], state
-        p = p.detach().requires_grad_(); rule = step._start(p); dead = alive = torch.zeros(n, dtype=torch.bool, device=device)
+        p = p.detach().requires_grad_(); rule = step._start(p); dead = alive = torch.zeros(n, dtype=torch.bool, device=device); never = ~alive
         for t in range(1, steps + 1):
             a,x,g,gi,state = slope(); ss = _square(g)
             dead = woke = alive
@@ -635,6 +634,7 @@ def maximise(
                 _,_,g2,gi2,_ = slope(True, only); g,gi = g.clone(), gi.clone()
                 g[dead] = g2[dead] if only is None else g2; woke = dead & (g.flatten(1).abs().amax(1) > 0)
                 if needs_g: gi[dead] = gi2[dead] if only is None else gi2
+            never &= dead
             hist.append((a, woke) + (((_square(x)/x[0].numel()).sqrt(), _steepness(x)) if (t - 1) % every == 0 else ()))
             if not moves or t in check: best, best_at = _better(best, best_at, x, a if not moves else _quiet(see, x))
             if trace and (t - 1) % trace == 0: frames.append((t - 1, _bytes(x + mid, limits)))
@@ -650,14 +650,15 @@ def maximise(
             x = param._picture(p, mid, limits, size).detach()
             a = _quiet(see, x)
             if not bool(torch.isfinite(a).all()): i = int((~torch.isfinite(a)).nonzero()[0]); raise ValueError(f"objective {names[i]!r}: its value is not finite after the last step (image {i}); the step may be too large")
+            never &= a == hist[0][0]                                                 # the last step may have woken one
             best, best_at = _better(best, best_at, x, a)
             best,last = (best + mid).clamp(*limits).float().cpu(), (x + mid).clamp(*limits).float().cpu()
             if trace: frames.append((t, _bytes(last, limits)))
     keys = 'activation', 'woken', 'norm', 'total_variation'
     told = [list(zip(*(o.tolist() for o in h))) for h in hist]
     history = [[dict(step=j + 1) | dict(zip(keys, h[i])) for j,h in enumerate(told)] for i in range(n)]
-    if bool(dead.any()): warnings.warn(f"{int(dead.sum())} of {n} images had no gradient to the last ({', '.join(names[i] for i in dead.nonzero().flatten().tolist()[:3])}): these units stay silent whatever the image does; another seed or size may wake them", stacklevel=2)
-    return Maximised(best, last, best_at.float().cpu(), history, dead.cpu(), names, frames,
+    if bool(never.any()): warnings.warn(f"{int(never.sum())} of {n} images had no gradient from the first step to the last ({', '.join(names[i] for i in never.nonzero().flatten().tolist()[:3])}): these units stay silent whatever was tried; another seed or size may wake them", stacklevel=2)
+    return Maximised(best, last, best_at.float().cpu(), history, never.cpu(), names, frames,
                      dict(size=size, steps=t, param=repr(param), step=repr(step), r=[repr(q) for q in rs], seed=seed, limits=limits, input_size=out, normalize=None if mean is None else (mean, std), precision=precision))
 
 _PLAIN = {o.__call__ for o in (Operator, Decay, Blur, ClipNorm, TotalVariation)}        # these do not ask for the gradient
@@ -714,7 +715,7 @@ def responses(
     (lo,hi), out, start = limits, [], 0
     with torch.no_grad(), _frozen(model), _Watch(model, chain(*(o.layers for o in objectives))) as watch:
         for x,_ in images.batches(batch_size, _device(model)):
-            acts = watch(_channels_last(x), lambda: lo + (hi - lo)/255*images.images[start:start + len(x)].to(x))
+            acts = watch(x, lambda: lo + (hi - lo)/255*images.images[start:start + len(x)].to(x))
             out.append(torch.stack([o(acts).float().cpu() for o in objectives], 1)); start += len(x)
     return torch.cat(out)
 
@@ -722,7 +723,7 @@ def score(
     model:nn.Module,  # The network that result was made with
     objective:Objective|Sequence[Objective], # The objective or objectives of result
     result:Maximised, # What maximise gave
-    images:ImageSet,  # Real images of the same size, normalised as `maximise` did: `images.with_normalization(…)` with its `normalize`
+    images:ImageSet,  # Real images of the same size, normalised as `maximise` did: `images.with_normalization(normalize)`
 )->list[dict]:        # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
     "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size or normalisation and for another number of objectives"
     objectives = _listed(objective)
@@ -731,7 +732,7 @@ def score(
     if len(objectives) not in (1, len(result)): raise ValueError(f"objective must be one or as many as result has images ({len(result)}), got {len(objectives)}")
     lo,hi = result.settings['limits']; mean,std = (torch.tensor(o) for o in result.settings['normalize'] or ([0.], [1.]))
     for k,got,want in (('mean', images.mean, (mean - lo)/(hi - lo)), ('std', images.std, std/(hi - lo))):
-        if not torch.allclose(got, want.expand(len(got)), rtol=1e-3, atol=1e-4): raise ValueError(f"images must be normalised as the picture was (maximise's normalize), or activations cannot be compared: got {k} {got.tolist()}, want {want.tolist()}; images.with_normalization(…) does it")
+        if not torch.allclose(got, want.expand(len(got)), rtol=1e-3, atol=1e-4): raise ValueError(f"images must be normalised as the picture was (maximise's normalize), or activations cannot be compared: got {k} {got.tolist()}, want {want.tolist()}; images.with_normalization(({((mean - lo)/(hi - lo)).tolist()}, {(std/(hi - lo)).tolist()})) does it")
     real = responses(model, objectives, images, limits=(lo, hi)).amax(0).tolist()
     if len(real) == 1: real = real*len(result)
     return [dict(objective=n, activation=a, best_real=b, times_best_real=a/b if b > 0 else None) | s
@@ -793,7 +794,7 @@ def top_images(
     respond = _reducer(reduce); kept:tuple|None = None; s1 = s2 = torch.zeros((), dtype=torch.float64); start = 0
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
         for x,_ in images.batches(batch_size, _device(model)):
-            m = _maps(watch(_channels_last(x)), layer).float()
+            m = _maps(watch(x), layer).float()
             if channels is not None:
                 bad = [c for c in channels if not 0 <= c < m.shape[1]]
                 if bad: raise ValueError(f"channels must lie in 0…{m.shape[1] - 1} for layer {layer!r}, got {bad}")
@@ -823,10 +824,10 @@ def receptive_field(
 
     Works for any network whose layers pass NaN on (convolutions, poolings, ReLUs and normalisations do), paddings and all, without knowing what is in it. Raises `ValueError` for a layer that does not exist and a model that takes no image of the sizes tried, `TypeError` for one that does not put out a tensor."""
     channels = _normalisation(None, channels, model)[2]; device = _device(model)
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    if _kind(model) in (torch.bfloat16, torch.float16): model = copy.deepcopy(model).float()          # (some products of bfloat16 multiply zeros with pixels beside the window: NaN would come out of units that do not see it)
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch, torch.backends.cudnn.flags(enabled=False):
         def sees(n, probes):                  # probes: (axis, from, to) -> which rows or columns of the map turn to NaN
-            x = torch.zeros(len(probes), channels, n, n, device=device, dtype=weight.dtype)
+            x = torch.zeros(len(probes), channels, n, n, device=device)
             for i,(axis,a,b) in enumerate(probes): (x[i] if axis == 1 else x[i].transpose(1, 2))[..., a:b] = math.nan
             m = watch(x)[layer]
             return None if m.ndim != 4 else [o.isnan().any(0).any(1 - axis) for o,(axis,_,_) in zip(m, probes)]
@@ -872,7 +873,7 @@ def top_patches(
     fields:Sequence = receptive_field(model, layer, max(H, W), ch)
     flat,back = top['indices'].flatten().unique(return_inverse=True); got = []
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
-        for x,_ in images[flat].batches(256, _device(model)): got.append(_maps(watch(_channels_last(x)), layer)[:, top['channels']].float().cpu())
+        for x,_ in images[flat].batches(256, _device(model)): got.append(_maps(watch(x), layer)[:, top['channels']].float().cpu())
     maps = torch.cat(got); mh,mw = maps.shape[2:]; back = back.view(C, k)
     if None in fields: fields = [(-.5*(n - n/m), n/m, n) for n,m in ((H, mh), (W, mw))]          # no rule: spread the map over the image
     sides = [min(f[2], n) for f,n in zip(fields, (H, W))]

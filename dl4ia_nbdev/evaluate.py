@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from .data import ImageSet, _atomic
 from .kmeans import KMeans
 from .nearest import _full_products
 from .report import Table
-from .train import Progress, _device, _known, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
+from .train import Progress, _device, _known, _python, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
@@ -78,6 +79,7 @@ class _Watch:
     def __init__(self, model, layers):
         self.model, self.layers = model, [l for l in dict.fromkeys(layers) if l != 'input']
         self.modules = {l: _submodule(model, l) for l in self.layers if l is not None}
+        self.order, self.kind = _Order(model), _kind(model)
         self.total = math.inf                          # calls of these layers in one forward pass, known after the first
     def __enter__(self):
         self.hooks = [m.register_forward_hook(partial(self._keep, l)) for l,m in self.modules.items()]
@@ -90,8 +92,9 @@ class _Watch:
         self.acts[layer] = out if last else out.clone()        # a copy: a later in-place ReLU would overwrite it
         if last: raise _Done
     def __call__(self, x, image=None):
-        self.acts, self.calls = _Acts(len(x), image or (lambda: x)), 0
-        try: out = self.model(x)
+        def run(x): self.acts.clear(); self.calls = 0; return self.model(x)
+        self.acts = _Acts(len(x), image or (lambda: x))
+        try: out = self.order(run, x.to(self.kind))
         except _Done: return self.acts
         if None in self.layers:
             if not isinstance(out, Tensor): raise TypeError(f"model must put out one tensor, got {type(out).__name__}; name a layer")
@@ -102,6 +105,22 @@ class _Watch:
         return self.acts
 
 def _channels_last(x): return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.shape[1] > 1 else x
+
+class _Order:
+    "Images in the order in memory that networks run fastest with, channels last; as they come, weights too, for a network that reads its maps by `view`"
+    def __init__(self, model): self.model, self.plain = model, False
+    def __call__(self, run, x):
+        if not self.plain:
+            try: return run(_channels_last(x))
+            except RuntimeError as e:
+                if 'view size' not in str(e): raise
+            self.plain = True; torch.clear_autocast_cache()                          # (an autocast keeps its copies of the weights)
+            for p in self.model.parameters(): p.data = p.data.contiguous()
+        return run(x.contiguous())
+
+def _kind(model):
+    "The dtype that a network computes in"
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 def _side(pool, h):
     "Side of the map that a layer's maps are averaged to"
@@ -117,11 +136,11 @@ def _feature_file(folder, encoder, images, layer, pool, precision):
     d = hashlib.blake2b(digest_size=16)
     for name,m in encoder.named_modules():
         d.update(repr((name, _attributes(m), _known(type(m).forward))).encode())
-        try: d.update(inspect.getsource(type(m)).encode())                                   # a changed forward is another network
-        except (OSError, TypeError): pass
+        for c in type(m).__mro__[:type(m).__mro__.index(nn.Module)]:                         # a changed method is another network
+            if c.__module__.split('.')[0] not in ('torch', 'torchvision'): d.update(repr([(k, _known(f)) for k,v in sorted(vars(c).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v))]).encode())
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     for o in (images.images, images.mean, images.std): d.update(repr(tuple(o.shape)).encode()); d.update(np.ascontiguousarray(o.numpy()).data)
-    d.update(repr((layer, pool, precision, torch.__version__)).encode())
+    d.update(repr((layer, pool, precision, torch.__version__, torchvision.__version__)).encode())
     return Path(folder).expanduser()/f'features-{d.hexdigest()}.npy'
 
 # %% ../nbs/02a_evaluate.ipynb #04bd2e0c
@@ -141,9 +160,10 @@ def embed(
     precision:str='float32',  # As in `precision_dtype`
     cache:str|Path|None=None, # Folder in which features are kept and found again, by the content of network, weights, images and settings
 )->Tensor|dict[str, Tensor]:  # (N, D) float32 on the CPU; for a list of layers {layer: (N, D)}
-    "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite, `TypeError` for what is no encoder or takes no float32"
+    "Features of images; the encoder's weights, buffers and mode and the random state are left as they were; raises `ValueError` for a layer that does not exist and for features that are not finite, `TypeError` for what is no encoder"
     _check_encoder(encoder)
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
+    pool = _python(pool)
     if pool is not None and pool != 'paper' and not (isinstance(pool, int) and pool >= 1): raise ValueError(f"pool must be None, 'paper' or at least 1, got {pool!r}")
     device = _device(encoder); precision_dtype(precision, device)
     layers:list = list(layer) if isinstance(layer, (list, tuple)) else [layer]; names = list(getattr(encoder, 'tap_names', ())); tap = all(l in names for l in layers)
@@ -155,15 +175,10 @@ def embed(
     todo = [l for l in layers if l not in out]
     if todo:
         with keep_modes(encoder), hold_memory(device), fork_seed(0), torch.no_grad(), (nullcontext() if tap or todo == [None] else _Watch(encoder, todo)) as watch:
-            encoder.eval(); at, last = 0, max(todo, key=names.index) if tap else None
+            encoder.eval(); at, last = 0, max(todo, key=names.index) if tap else None; order, kind = _Order(encoder), _kind(encoder)
+            def run(x): return getattr(encoder, 'taps')(x, last) if tap else {None: encoder(x)}
             for x,_ in images.batches(batch_size, device):
-                x = _channels_last(x)
-                try:
-                    with autocast(precision, device): acts = getattr(encoder, 'taps')(x, last) if tap else {None: encoder(x)} if watch is None else watch(x)
-                except RuntimeError as e:
-                    other = next((f'{k} is {p.dtype}' for k,p in encoder.named_parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
-                    if other is None: raise
-                    raise TypeError(f"encoder must take images of float32, but {other}: call encoder.float(), or wrap it in a module that converts") from e
+                with autocast(precision, device): acts = order(run, x.to(kind)) if watch is None else watch(x)
                 for l in todo:
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
@@ -182,13 +197,21 @@ def embed(
     return {l: out[l] for l in layers} if isinstance(layer, (list, tuple)) else out[layer]
 
 # %% ../nbs/02a_evaluate.ipynb #b292071b
+def _given(x, name):
+    "A tensor of what was given: tensors, lists, arrays of any strides and order of bytes"
+    if isinstance(x, np.ndarray):
+        if x.dtype.kind not in 'biufc': raise TypeError(f"{name} must hold numbers, got an array of {x.dtype}")
+        if x.ndim: x = np.ascontiguousarray(x, x.dtype.newbyteorder('='))
+    try: return torch.as_tensor(x).detach()
+    except (TypeError, ValueError, RuntimeError) as e: raise TypeError(f"{name} must hold numbers, got {type(x).__name__} ({str(e).splitlines()[0]})") from e
+
 def _numbers(x, name):
-    "(n, d) finite floats where they are (float64 stays, all else becomes float32); what cannot be features is refused by name"
-    x = torch.as_tensor(x).detach()
+    "(n, d) finite floats where they are (float64 stays, whole numbers of four bytes and more become it, all else float32); what cannot be features is refused by name"
+    x = _given(x, name)
     if x.is_complex() or x.dtype == torch.bool: raise TypeError(f"{name} must be real numbers, got {x.dtype}")
     if x.ndim != 2: raise ValueError(f"{name} must be (n, d) features, got shape {tuple(x.shape)}; flatten them")
     if not x.numel(): raise ValueError(f"{name} is empty, got shape {tuple(x.shape)}")
-    x = x if x.dtype == torch.float64 else x.float()
+    x = x.double() if x.dtype == torch.float64 or not x.is_floating_point() and x.element_size() >= 4 else x.float()
     if not torch.isfinite(x.sum()):                                  # one pass; where it is not finite, look closer
         bad = (~torch.isfinite(x)).any(1).nonzero().flatten().tolist()
         if bad: raise ValueError(f"{name} must be finite, got NaN or infinity in {len(bad)} row(s), the first at {bad[:5]}")
@@ -205,7 +228,7 @@ def _single(x, name):
     return y
 
 def _features(x, y, names, n_like=None):
-    x,y = _single(x, names[0]), torch.as_tensor(y).detach()
+    x,y = _single(x, names[0]), _given(y, names[1])
     if y.ndim != 1 or len(y) != len(x): raise ValueError(f"{names[1]} must have one label a row of {names[0]} ({len(x)}), got shape {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex(): raise TypeError(f"{names[1]} must be integers, got {y.dtype}")
     y = y.long()
@@ -327,6 +350,7 @@ class LinearProbe:
         seed:int=0,               # Seed of the held-out part
     ):
         "Raises `ValueError` for a λ that is not positive, a share outside (0, 1), and fewer than one iteration"
+        l2, holdout, max_iter, tol, seed = _python((l2, holdout, max_iter, tol, seed))
         if l2 is not None and not (isinstance(l2, (int, float)) and 0 < l2 < math.inf): raise ValueError(f"l2 must be positive or None, got {l2!r}")
         if not 0 < holdout < 1: raise ValueError(f"holdout must lie between 0 and 1, got {holdout!r}")
         if not isinstance(max_iter, int) or max_iter < 1: raise ValueError(f"max_iter must be at least 1, got {max_iter!r}")
@@ -452,7 +476,7 @@ def layer_probes(
 
 # %% ../nbs/02a_evaluate.ipynb #f295e303
 def _two_labelings(u, v):
-    u,v = (np.asarray(torch.as_tensor(o).cpu()) for o in (u, v))
+    u,v = (np.asarray(_given(o, k).cpu()) for k,o in (('u', u), ('v', v)))
     for name,o in (('u', u), ('v', v)):
         if o.dtype.kind not in 'iub' or not o.size: raise ValueError(f"{name} must be integers, at least one, got shape {o.shape} and dtype {o.dtype}")
     if u.ndim != 1 or u.shape != v.shape: raise ValueError(f"u and v must be 1-d and of one length, got shapes {u.shape} and {v.shape}")
@@ -523,7 +547,7 @@ def retrieval(
     a,ya = _features(gallery_x, gallery_y, ('gallery_x', 'gallery_y')); own = query_x is None
     if own != (query_y is None): raise ValueError("query_x and query_y: both or neither are wanted")
     b,yb = (a, ya) if own else _features(query_x, query_y, ('query_x', 'query_y'), a.shape[1]); b,yb = b.to(a.device), yb.to(a.device)
-    n = len(a) - own
+    n, ks = len(a) - own, _python(tuple(ks))
     for k in ks:
         if not isinstance(k, int) or not 1 <= k <= n: raise ValueError(f"ks must lie between 1 and the number of images to find ({n}), got {k!r}")
     m = a.mean(0) if center else 0.; A = _directions(a, m); B = A if own else _directions(b, m)
@@ -614,15 +638,16 @@ def supervised(
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):
-        d = embed(encoder, train[:2]).shape[1]
-        net = nn.Sequential(encoder.to(memory_format=torch.channels_last), nn.Flatten(), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
+        d = embed(encoder, train[:2]).shape[1]; order = _Order(encoder.to(memory_format=torch.channels_last))
+        with torch.no_grad(), fork_seed(0): encoder.eval(); order(encoder, train.normalize(train.images[:2]).to(device))          # (whether it reads its maps by `view` is found out here)
+        net = nn.Sequential(encoder, nn.Flatten(), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
         steps = epochs*(len(train)//batch_size if full else 1)
         opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=weight_decay)
         factor = lambda i: min((i + 1)/max(1, steps/5), .5 + .5*math.cos(math.pi*max(0., i/steps - .2)/.8))
         step = iter(range(steps))
         def loss_fn(m, b):
             for g in opt.param_groups: g['lr'] = lr*factor(next(step))
-            return F.cross_entropy(m(_channels_last(augment(b[0]) if augment else b[0])), b[1])
+            return F.cross_entropy(order(m, augment(b[0]) if augment else b[0]), b[1])
         return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=1000*seed + e, drop_last=full), loss_fn, opt, epochs, precision, callbacks, 'supervised', progress)
 
 # %% ../nbs/02a_evaluate.ipynb #8f17fd43
@@ -694,14 +719,16 @@ class Evaluation(Table):
 def untrained(
     encoder:nn.Module,  # Any module; it is not changed
     seed:int=0,         # Seed of the new weights
-)->nn.Module:           # A copy with new weights and fresh buffers
+)->nn.Module:           # A copy with new weights, and buffers as `reset_parameters` leaves them
     "The same architecture before training: each module draws its weights anew by its own `reset_parameters`, inner ones first; raises `ValueError` for a module with weights of its own that has none, `TypeError` for what is no module"
     from torchvision.ops import FrozenBatchNorm2d
     _check_encoder(encoder); new = copy.deepcopy(encoder)
     with fork_seed(seed), torch.no_grad():
         for m in reversed(list(new.modules())):
             if isinstance(m, FrozenBatchNorm2d): m.weight.fill_(1); m.bias.zero_(); m.running_mean.zero_(); m.running_var.fill_(1)       # buffers, all of them
-            elif callable(reset := getattr(m, 'reset_parameters', None)): reset()
+            elif callable(reset := getattr(m, 'reset_parameters', None)):
+                own = {k: (p, p._version) for k,p in m.named_parameters(recurse=False)}; reset()
+                if kept := [k for k,p in m.named_parameters(recurse=False) if k in own and (p is own[k][0] and p._version == own[k][1])]: raise ValueError(f"encoder: reset_parameters of {type(m).__name__} leaves {kept[0]} as it is, so it is not known how that begins; give untrained=a function seed -> module")
             elif list(m.parameters(recurse=False)): raise ValueError(f"encoder: {type(m).__name__} has weights but no reset_parameters, so it is not known how they begin; give untrained=a function seed -> module")
             if type(m).__module__ == 'torchvision.models.resnet' and type(m).__name__ == 'ResNet':
                 for c in m.modules():
@@ -721,7 +748,7 @@ def _raw(images, side=32):
     else: x = x.float()/255
     return ((x - images.mean[:, None, None])/images.std[:, None, None]).flatten(1)
 
-def _mild(x): return shift_flip(x, max(1, x.shape[-1]//8))
+def _mild(x): return shift_flip(x, min(max(1, x.shape[-1]//8), min(x.shape[-2:]) - 1))
 
 def _pairs(encoder, images, views, seed, **kw):
     "Features of two views of each image"
@@ -736,10 +763,11 @@ def _few_name(o): return f'linear, {100*o:g} % of labels' if isinstance(o, float
 class _Protocol:
     "Which judges are asked, how, and what they answer"
     def __init__(self, train, test, measures, few, layer, pool, precision, views, bootstrap, seed):
-        self.train, self.test, self.layer, self.pool, self.precision, self.bootstrap, self.seed = train, test, layer, pool, precision, bootstrap, seed
+        self.train, self.test, self.layer, self.pool, self.precision, self.seed = train, test, layer, pool, precision, seed
         self.measures = [measures] if isinstance(measures, str) else list(measures); self.views, self.mild = (_mild, True) if views is None else (views, False)
         for p in self.measures:
             if p not in MEASURES: raise ValueError(f"measures must be among {MEASURES}, got {p!r}")
+        few, bootstrap = _python((tuple(few), bootstrap)); self.bootstrap = bootstrap
         for o in few:
             if not (isinstance(o, float) and 0 < o < 1 or isinstance(o, int) and o >= 1): raise ValueError(f"few must hold shares between 0 and 1 or whole numbers a class, got {o!r}")
         if not isinstance(bootstrap, int) or bootstrap < 0: raise ValueError(f"bootstrap must be at least 0, got {bootstrap!r}")
@@ -816,10 +844,11 @@ def _represented(encoder, train, test, untrained, with_labels, seed):
         if not es or not all(isinstance(e, nn.Module) or isinstance(e, tuple) and len(e) == 2 for e in es): raise TypeError(f"encoder: {name!r} must be a module, features (train, test), or a list of either, got {type(es[0]).__name__ if es else 'an empty list'}")
         if isinstance(es[0], nn.Module): nets.setdefault(_architecture(es[0]), (name, es[0]))
     before, after = {'raw pixels': [(_raw(train), _raw(test))]}, {}
-    for name,e in nets.values():
-        tag = '' if len(nets) == 1 else f' {name}'
-        if untrained: before[f'untrained{tag}'] = [untrained(seed + s) for s in range(3)] if callable(untrained) else [_new(e, seed + s) for s in range(untrained)]
-        if with_labels is not None: new = _new(e, seed); supervised(new, train, **(dict(seed=seed, progress=False) | with_labels)); after[f'supervised{tag}'] = [new]
+    made = callable(untrained)                         # then it says which network, whatever others there are
+    for name,e in list(nets.values())[:1 if made else None]:
+        tag = '' if len(nets) == 1 or made else f' {name}'
+        if untrained: before[f'untrained{tag}'] = [untrained(seed + s) for s in range(3)] if made else [_new(e, seed + s) for s in range(untrained)]
+        if with_labels is not None: new = untrained(seed) if made else _new(e, seed); supervised(new, train, **(dict(seed=seed, progress=False) | with_labels)); after[f'supervised{tag}'] = [new]
     if taken := sorted(set(who) & {'chance', *before, *after}): raise ValueError(f"encoder: {', '.join(map(repr, taken))} {'are rows' if len(taken) > 1 else 'is a row'} that evaluate adds itself: choose another name")
     return before | who | after
 
@@ -830,7 +859,7 @@ def evaluate(
     layer:str|None=None,                 # Where encoders are tapped, as in `embed`
     pool:int|str|None=None,              # As in `embed`
     measures:str|Sequence[str]=MEASURES, # Which of `MEASURES`; 'few': linear probes on few labels, 'clusters': NMI, ARI and Hungarian accuracy of K-means
-    untrained:int|Callable[[int], nn.Module]=3, # The same architecture untrained: how many seeds, or a function seed -> module for three; 0: none
+    untrained:int|Callable[[int], nn.Module]=3, # The same architecture untrained: how many seeds, or a function seed -> module for three (and for `with_labels`); 0: none
     with_labels:dict|None=None,          # Train the same architecture with labels too, by `supervised` with these settings; {}: its own
     few:Sequence[float]=(.01, .1, 5),    # Few labels: a share of each class (float) or a number a class (int)
     views:Callable[[Tensor], Tensor]|None=None, # Batch of floats in [0, 1] -> the same altered, called twice for alignment; None: `shift_flip` by up to an eighth of the side
@@ -840,11 +869,12 @@ def evaluate(
     cache:str|Path|None=None,            # Folder for features, as in `embed`
     progress:bool=False,                 # Show a bar?
 )->Evaluation:                           # Prints itself; rows as dicts, `intervals`, `protocol`, `to_dict`, `to_csv`
-    "Judge frozen representations, with chance, raw pixels and the same network untrained beside them; both sets are normalised as `train` is. Too few images for k neighbours, and images that are in both sets, are warned of, with the count; raises `ValueError` for sets without labels or of one class, measures that do not exist and features that are not finite, `TypeError` for what is no encoder"
+    "Judge frozen representations, with chance, raw pixels and the same network untrained beside them; both sets are normalised as `train` is. Too few images for k neighbours, and images that are in both sets, are warned of, with the count; raises `ValueError` for sets without labels, of one class or of other classes than each other, measures that do not exist and features that are not finite, `TypeError` for what is no encoder"
     for nm,s in (('train', train), ('test', test)):
         if not isinstance(s, ImageSet): raise TypeError(f"{nm} must be an ImageSet, got {type(s).__name__}")
         _labels(s, nm)
     if len((y := _labels(train, 'train')).unique()) < 2: raise ValueError(f"train must hold at least two classes, got only class {int(y[0])}")
+    if train.class_names is not None and test.class_names is not None and train.class_names != test.class_names: raise ValueError(f"test must have train's class_names in their order, or its labels mean other classes: got {test.class_names}, train has {train.class_names}")
     if (both := _shared_images(train, test)): warnings.warn(f"train and test share {both} image{'s'*(both > 1)} ({100*both/len(test):.1f} % of test): the judges have seen the answers", stacklevel=2)
     test = test.with_normalization(train); p = _Protocol(train, test, measures, few, layer, pool, precision, views, bootstrap, seed)
     for c,k,got in (('knn', 10, p.k), ('knn200', 200, p.k200)):

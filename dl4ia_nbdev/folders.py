@@ -6,7 +6,7 @@
 __all__ = ['scan_folder']
 
 # %% ../nbs/00d_folders.ipynb #4b99b179
-import hashlib, json, os, stat, uuid, warnings, zipfile, zlib
+import hashlib, json, os, stat, time, uuid, warnings, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -49,10 +49,10 @@ class _Store:
     "Decoded images of one folder on disk: pixels-….bin, and index.npz with names, sizes, times, rows and digests"
     def __init__(self, root, path, size, channels):
         key = hashlib.blake2b(repr((str(path.resolve()), size, channels, 1)).encode('utf-8', 'surrogateescape'), digest_size=8).hexdigest()
-        self.root, self.shape, self.known, self.pixels = Path(root).expanduser()/f'folder-{key}', None, {}, None
+        self.root, self.shape, self.known, self.pixels, self.old = Path(root).expanduser()/f'folder-{key}', None, {}, None, None
         try:
             with np.load(self.root/'index.npz', allow_pickle=False) as z:
-                got = json.loads(bytes(z['text']).decode('utf-8', 'surrogateescape')); shape = tuple(int(o) for o in z['shape']); f = self.root/got['pixels']
+                got = json.loads(bytes(z['text']).decode('utf-8', 'surrogateescape')); shape = tuple(int(o) for o in z['shape']); f = self.root/got['pixels']; self.old = f
                 if f.stat().st_size != int(np.prod(shape)): return
                 self.pixels = np.memmap(f, np.uint8, 'c', shape=shape) if shape[0] else None; self.shape, self.names = shape[1:], got['names']
                 for n,s,t,r,d in zip(got['names'], z['bytes'].tolist(), z['times'].tolist(), z['rows'].tolist(), z['digests']): self.known[n] = (s, t, r, d.tobytes(), got['reasons'].get(n))
@@ -68,9 +68,14 @@ class _Store:
         _save_npz(self.root/'index.npz', text=np.frombuffer(text, np.uint8), shape=np.array((n, *shape)), bytes=np.array([f[1] for f in files], np.int64), times=np.array([f[2] for f in files], np.int64), rows=np.array(rows, np.int64), digests=np.frombuffer(b''.join(digests), np.uint8).reshape(-1, 16))
         for f in self.root.glob('pixels-*.bin'):
             if f != self.file:
-                try: f.unlink()
+                try:
+                    if f == self.old or time.time() - f.stat().st_mtime > 86400: f.unlink()         # (a newer one may be what another process is writing)
                 except OSError: pass                                           # another process still reads it
         return np.memmap(self.file, np.uint8, 'c', shape=(n, *shape))
+    def drop(self):
+        "Leave nothing of a reading that came to no end"
+        try: self.file.unlink()
+        except (AttributeError, OSError): pass                                 # not begun, or still held
 
 def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, kw):
     if on_error not in ('raise', 'skip'): raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
@@ -83,6 +88,7 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
     tops = [f[0].split('/')[0] if '/' in f[0] else None for f in files]
     classes = sorted({t for t in tops if t is not None}) if None not in tops else None
     if classes is None and any(tops): warnings.warn(f"{path} holds images beside folders of images; all are taken as unlabelled", stacklevel=3)
+    if classes is not None and (none := sorted({e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith('.') and e.name != '__MACOSX'} - set(classes))): warnings.warn(f"{path} has folders without an image, which are no classes: {', '.join(none[:5])}{f' and {len(none) - 5} more' if len(none) > 5 else ''}", stacklevel=3)
     store = None if cache is None or cache is False else _Store(cache_dir()/'folders' if cache is True else cache, path, size, channels); known = store.known if store else {}
     old = [o if (o := known.get(f[0])) and o[:2] == f[1:] else None for f in files]
     def opens(i):
@@ -100,16 +106,20 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
         from dl4ia_nbdev.train import Progress
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, Progress(len(files), 'reading', progress) as bar:
             todo = iter(range(len(files)))
-            while block := list(islice(todo, 256)):
-                for i,(a,why) in zip(block, pool.map(read, block)):
-                    bar.update()
-                    if a is not None and shape is None: shape = a.shape; pixels = store.begin(shape, len(files)) if store else np.empty((len(files), *shape), np.uint8)
-                    if a is not None and a.shape != shape: raise ValueError(f"size: images differ in size ({path/files[i][0]} is {tuple(a.shape)}, the first is {tuple(shape)}); give size=...")
-                    if a is None:
-                        if on_error == 'raise': raise refuse(files[i][0], why)
-                        rows.append(-1); digests.append(bytes(16)); reasons[files[i][0]] = why
-                    else: pixels[n] = a; rows.append(n); digests.append(_digest(pixels[n])); n += 1
-        if shape is not None: pixels = store.finish(files, rows, digests, reasons, n, shape) if store else pixels[:n]
+            try:
+                while block := list(islice(todo, 256)):
+                    for i,(a,why) in zip(block, pool.map(read, block)):
+                        bar.update()
+                        if a is not None and shape is None: shape = a.shape; pixels = store.begin(shape, len(files)) if store else np.empty((len(files), *shape), np.uint8)
+                        if a is not None and a.shape != shape: raise ValueError(f"size: images differ in size ({path/files[i][0]} is {tuple(a.shape)}, the first is {tuple(shape)}); give size=...")
+                        if a is None:
+                            if on_error == 'raise': raise refuse(files[i][0], why)
+                            rows.append(-1); digests.append(bytes(16)); reasons[files[i][0]] = why
+                        else: pixels[n] = a; rows.append(n); digests.append(_digest(pixels[n])); n += 1
+                if shape is not None: pixels = store.finish(files, rows, digests, reasons, n, shape) if store else pixels[:n]
+            except BaseException:
+                if store: store.drop()
+                raise
     if reasons and on_error == 'raise': raise refuse(*next(iter(reasons.items())))
     skipped = sorted(skipped + list(reasons.items()))
     if not n: raise ValueError(f"path: none of the {len(files)} files below {path} can be read as an image; the first: {files[0][0]} ({reasons[files[0][0]]})")

@@ -21,10 +21,10 @@ class TablePair:
         table, # (a, b) probabilities of (x1, x2), sum 1, no empty row or column
     ):
         "Raises `ValueError` for what is no table of probabilities"
-        t = torch.as_tensor(table, dtype=torch.float64)
-        if t.ndim != 2 or not (t >= 0).all() or abs(float(t.sum()) - 1) > 1e-9: raise ValueError(f"table must hold probabilities that sum to 1, got shape {tuple(t.shape)} and sum {float(t.sum()):.6g}")
+        t = torch.as_tensor(table); near = 1e-9 if t.dtype == torch.float64 or not t.is_floating_point() else 1e-5 if t.dtype == torch.float32 else 1e-2; t = t.double()
+        if t.ndim != 2 or not (t >= 0).all() or abs(float(t.sum()) - 1) > near: raise ValueError(f"table must hold probabilities that sum to 1, got shape {tuple(t.shape)} and sum {float(t.sum()):.12g}")
         if not (t.sum(0) > 0).all() or not (t.sum(1) > 0).all(): raise ValueError("table must not have an empty row or column: its values would never be drawn")
-        self.table, self.p1, self.p2 = t, t.sum(1), t.sum(0)
+        t = t/t.sum(); self.table, self.p1, self.p2 = t, t.sum(1), t.sum(0)
         self._log_ratio = (t/(self.p1[:, None]*self.p2)).log()
     @property
     def information(self)->float: # nats

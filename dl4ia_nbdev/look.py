@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from torch import Tensor
 from .data import ImageSet
-from .evaluate import _directions, _features, _numbers, _single, knn_predict, nearest, rankme
+from .evaluate import _directions, _features, _given, _labels, _numbers, _single, knn_predict, nearest, rankme
 from .nearest import _full_products
 from .plot import _axes, palette, show_neighbours
 
@@ -25,10 +25,10 @@ def plot_confusion(
     title:str|None=None, # Text above
 )->Axes:                 # The axes
     "How often each class was taken for each, in percent of its images: a row a class; raises `ValueError` for lengths that differ, numbers that are no classes and too few names"
-    t,p = (torch.as_tensor(o).cpu() for o in (y_true, y_pred))
+    t,p = (_given(o, k).cpu() for k,o in (('y_true', y_true), ('y_pred', y_pred))); class_names = None if class_names is None else list(class_names)
     if t.ndim != 1 or t.shape != p.shape: raise ValueError(f"y_true and y_pred must be 1-d and of one length, got shapes {tuple(t.shape)} and {tuple(p.shape)}")
-    if not len(t) or t.is_floating_point() or p.is_floating_point() or min(t.min(), p.min()) < 0: raise ValueError("y_true and y_pred must be whole numbers of 0 or more, at least one of them")
-    c = int(max(t.max(), p.max())) + 1; t,p = t.long(), p.long()
+    if not len(t) or t.is_floating_point() or p.is_floating_point() or min((t := t.long()).min(), (p := p.long()).min()) < 0: raise ValueError("y_true and y_pred must be whole numbers of 0 or more, at least one of them")
+    c = int(max(t.max(), p.max())) + 1
     if class_names is not None and len(class_names) < c: raise ValueError(f"class_names must name the {c} classes of y_true and y_pred, got {len(class_names)}")
     c = max(c, len(class_names or ())); M = torch.bincount(t*c + p, minlength=c*c).view(c, c).double(); share = (100*M/M.sum(1, keepdim=True).clamp_min(1)).numpy()
     ax = _axes(ax, (.45*c + 2, .4*c + 1.2))
@@ -52,7 +52,8 @@ def show_cases(
     seed:int=0,         # Which queries are drawn
     axs=None,           # Two axes, or None for a new figure
 ):                      # The two axes
-    "Queries whose ten nearest neighbours vote right, and queries where they vote wrong, drawn at random, with the nearest; raises `ValueError` for features that do not fit the images"
+    "Queries whose ten nearest neighbours vote right, and queries where they vote wrong, drawn at random, with the nearest; raises `ValueError` for features that do not fit the images and images without labels"
+    for k,s in (('train', train), ('test', test)): _labels(s, k)
     a,ya = _features(train_x, train.labels, ('train_x', 'train.labels')); b,yb = _features(test_x, test.labels, ('test_x', 'test.labels'), a.shape[1])
     p = knn_predict(a, ya, b, min(10, len(a))); _,i = nearest(a, b, min(k, len(a))); g = torch.Generator().manual_seed(int(seed))
     axs = plt.subplots(1, 2, figsize=(10, .75*n + .4), layout='constrained')[1] if axs is None else axs
@@ -73,23 +74,26 @@ def map_2d(
     if method not in ('pca', 'tsne'): raise ValueError(f"method must be 'pca' or 'tsne', got {method!r}")
     if len(x) < 3: raise ValueError(f"H must have at least 3 rows to be mapped, got {len(x)}")
     c = x - x.mean(0); U,S,_ = torch.linalg.svd(c, full_matrices=False); pcs = U*S
-    if method == 'pca': return F.pad(pcs[:, :2], (0, max(0, 2 - pcs.shape[1])))
+    if method == 'pca' or not S[0] > 0: return F.pad(pcs[:, :2], (0, max(0, 2 - pcs.shape[1])))
     from sklearn.manifold import TSNE
-    return torch.from_numpy(TSNE(2, perplexity=min(perplexity, (len(x) - 1)/3), init='pca', random_state=seed).fit_transform(pcs[:, :50].numpy())).float()
+    return torch.from_numpy(TSNE(2, perplexity=min(perplexity, (len(x) - 1)/3), init='pca', random_state=seed).fit_transform(F.pad(pcs[:, :50], (0, max(0, 2 - pcs.shape[1]))).numpy())).float()
 
 def plot_map(
     H,                   # (n, d) features
     labels,              # (n,) integer labels: colours
-    class_names=None,    # Names for the legend
+    class_names=None,    # Names of the classes, for a legend
     method:str='pca',    # As in `map_2d`
     seed:int=0,          # As in `map_2d`
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above
 )->Axes:                 # The axes
-    "Features on a plane, a colour (and from the ninth on a marker) a class; raises `ValueError` for features or labels that do not fit and for another method"
-    _,y = _features(H, labels, ('H', 'labels')); xy = map_2d(H, method, seed=seed); y = y.cpu(); ax = _axes(ax, (5, 4))
-    for c in y.unique().tolist(): ax.scatter(xy[y == c, 0], xy[y == c, 1], s=9, alpha=.8, color=palette[c % 8], marker='ovs^'[c//8 % 4], linewidths=0, label=class_names[c] if class_names else c)
+    "Features on a plane, a colour (and from the ninth on a marker) a class; raises `ValueError` for features, labels or names that do not fit and for another method"
+    _,y = _features(H, labels, ('H', 'labels')); xy = map_2d(H, method, seed=seed); y = y.cpu(); names = None if class_names is None else list(class_names)
+    if names is not None and len(names) <= int(y.max()): raise ValueError(f"class_names must name the {int(y.max()) + 1} classes of labels, got {len(names)}")
+    ax = _axes(ax, (5, 4))
+    for c in y.unique().tolist(): ax.scatter(xy[y == c, 0], xy[y == c, 1], s=9, alpha=.8, color=palette[c % 8], marker='ovs^'[c//8 % 4], linewidths=0, label=names[c] if names else c)
     ax.set_xticks([]); ax.set_yticks([])
+    if names: ax.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     if title: ax.set_title(title)
     return ax
 

@@ -107,7 +107,7 @@ def _mosaic(tiles, ncol, pad, top=0, fill=1.):
 def _draw_tiles(tiles, ncol, pad, titles, ax, title, figsize=None, fill=1., tile_size=.9, fontsize=None, **kw):
     "Draw tiles N×H×W×C as a mosaic with a small title above each; return the axes"
     n,h,w,_ = tiles.shape
-    if not isinstance(ncol, int) or ncol < 1: raise ValueError(f"ncol must be a whole number of at least 1, got {ncol!r}")
+    if not isinstance(ncol, (int, np.integer)) or ncol < 1: raise ValueError(f"ncol must be a whole number of at least 1, got {ncol!r}")
     if titles is not None and len(titles) != n: raise ValueError(f"titles must hold one text an image, got {len(titles)} for {n} images")
     cols = min(ncol, n); rows = -(-n // cols)
     side = min(tile_size, 10/cols)                                     # inches a column

@@ -107,8 +107,8 @@ def load_results(
     folder:str|Path='results', # Where
 )->dict:                       # name, settings, environment, rows
     "Read what `save_results` wrote; raises `FileNotFoundError` that lists what there is"
-    f = Path(folder)/f'{name}.json'
-    if not f.exists(): raise FileNotFoundError(f"name: there are no results {name!r} in {folder}; there are {sorted(p.stem for p in Path(folder).glob('*.json'))}")
+    folder = Path(folder).expanduser(); f = folder/f'{name}.json'
+    if not f.exists(): raise FileNotFoundError(f"name: there are no results {name!r} in {folder}; there are {sorted(p.stem for p in folder.glob('*.json'))}")
     return json.loads(f.read_text(encoding='utf-8'))
 
 def _machine(stored, *packages):

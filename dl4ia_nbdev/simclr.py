@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
-from .evaluate import _channels_last, _check_encoder, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
+from .evaluate import _Order, _check_encoder, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World
 from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
@@ -304,7 +304,7 @@ class SimCLR:
         v = _changed(views, images.pairs(torch.arange(2), 0), 0) if hasattr(images, 'pairs') else views._both(images.images[:2], 0)[0]
         own, width = tuple(images.shape[1:]), {}
         def of_views():
-            with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); h = self.encoder(_channels_last(v.to(device)))
+            with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); h = self._order(self.encoder, v.to(device))
             if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}: wrap it")
             return h.flatten(1)
         for what,features in (('views', of_views), ('images', lambda: embed(self.encoder, images[:2]))):
@@ -347,7 +347,7 @@ class SimCLR:
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
@@ -360,9 +360,13 @@ class SimCLR:
         steps, self.history_ = n//N, []
         if (fits := _roomy(n, N)) != N: warnings.warn(f"batch_size: {n % N} of {n} images are left out of each epoch, other ones every time, for they are no batch of {N}; batches of {fits} would use nearly all", stacklevel=2)
         with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
-            self.encoder.to(memory_format=torch.channels_last)
+            self._order = _Order(self.encoder.to(memory_format=torch.channels_last))
             d = self._width(views, images, device)
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
+            with keep_modes(self.head_), torch.no_grad():
+                self.head_.eval()
+                try: self.head_(torch.zeros(2, d, device=device))
+                except RuntimeError as err: raise ValueError(f"projection_head must take the encoder's features, {d} numbers an image: {str(err).splitlines()[0]}") from err
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
             mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
@@ -379,7 +383,7 @@ class SimCLR:
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
                         s = (seed(e)*10_007 + 101*i) % 2**63
                         v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else _changed(views, images.pairs(ix, s + 1_000_003*world.rank).to(device), s + 1_000_003*world.rank)
-                        return self._loss(*m(_channels_last(v)).float().chunk(2), gather=world.size > 1)
+                        return self._loss(*self._order(m, v).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n)
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]
                     rec = rec | dict(epoch=e, lr=self.lr_*max(_rate(i, self.epochs*steps, self.warmup) for i in range(e*steps, (e + 1)*steps))) | (dict(collapsed=math.log(2*N - 1), information=math.log(N) - rec['loss']) if self.loss is None else {})

@@ -7,7 +7,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
            'hold_memory', 'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import ctypes, functools, hashlib, inspect, math, os, pickle, platform, random, re, shutil, sys, time, warnings
+import ctypes, functools, hashlib, inspect, math, os, pickle, platform, random, re, shutil, sys, sysconfig, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
@@ -326,7 +326,7 @@ def save_run(
     "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back, `IsADirectoryError` where `path` is a folder"
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, state=_python(state)); ck['digest'] = _stamp(ck)
+    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, kinds=[type(o).__name__ for o in opts], state=_python(state)); ck['digest'] = _stamp(ck)
     path = Path(path).expanduser()
     def write(tmp):
         torch.save(ck, tmp)
@@ -357,6 +357,7 @@ def load_run(
     ck = _read_run(path); _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the run holds {len(ck['optimizers'])}, got {len(opts)}")
+    if (theirs := ck.get('kinds')) and (mine := [type(o).__name__ for o in opts]) != theirs: raise ValueError(f"optimizer: the run was made with {', '.join(theirs)}, got {', '.join(mine)}")
     if agree is not None: agree(ck['state'])
     for i,(o,s) in enumerate(zip(opts, ck['optimizers'])):
         mine,theirs = o.state_dict()['param_groups'], s['param_groups']; sizes = [[len(g['params']) for g in q] for q in (mine, theirs)]
@@ -372,6 +373,7 @@ def _checkpoint(path, resume):
     "The file of a run, or None; `FileExistsError` where it exists and nobody said that it shall be taken up"
     path = None if path is None else Path(path).expanduser()
     if path is None and resume: raise ValueError("resume=True goes on with the run in checkpoint, got no checkpoint")
+    if path is not None and path.is_dir(): raise IsADirectoryError(f"checkpoint must be a file, got the folder {path}")
     if path is not None and path.exists() and not resume: raise FileExistsError(f"checkpoint: {path} exists; resume=True goes on from it")
     return path
 
@@ -417,6 +419,8 @@ def _said(o):
     "What something says of itself, without its place in memory"
     return re.sub(r' at 0x[0-9a-fA-F]+', '', repr(o))
 
+_installed = tuple({sysconfig.get_path(k) for k in ('stdlib', 'platstdlib', 'purelib', 'platlib')})       # where functions do not change between two cells
+
 def _known(v, values=True, seen=None):
     """What a thing is, as something to make a digest of: plain values as they are, functions by their code and what they hold on to, methods with their object.
     With `values` tensors, arrays, modules and other objects by their content; else by their kind alone, as lists and dicts are, since these may change along a run"""
@@ -438,7 +442,9 @@ def _known(v, values=True, seen=None):
         def held(cell):
             try: return cell.cell_contents
             except ValueError: return None                                     # empty
-        used = [(k, inner(o)) for k in v.__code__.co_names if isinstance(o := v.__globals__.get(k), (Tensor, np.ndarray, nn.Module))]
+        def names(c): return [*c.co_names, *(n for o in c.co_consts if values and inspect.iscode(o) for n in names(o))]
+        def counts(o): return isinstance(o, (Tensor, np.ndarray, nn.Module)) or values and (isinstance(o, (int, float, str, tuple)) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed))
+        used = [(k, inner(o)) for k in dict.fromkeys(names(v.__code__)) if counts(o := v.__globals__.get(k))]
         return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used]
     if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None]
     if hasattr(v, '__dict__') and (values or kind.startswith(__name__.split('.')[0] + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()]]

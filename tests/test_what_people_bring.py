@@ -1,0 +1,236 @@
+"Networks, files, arrays and settings as people bring them: each of these once gave a wrong number, a raw error or a crash"
+import os, struct, warnings
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import nn
+
+import dl4ia_nbdev.folders as folders
+from dl4ia_nbdev.alexnet import alexnet, layer_table
+from dl4ia_nbdev.data import ImageSet, digits, open_image
+from dl4ia_nbdev.deepcluster import DeepCluster
+from dl4ia_nbdev.deepvis import Channel, Fourier, Objective, Pixels, Unit, layers_of, maximise, receptive_field, responses, score, top_images
+from dl4ia_nbdev.evaluate import LinearProbe, embed, evaluate, knn_accuracy, nmi, retrieval, supervised, untrained
+from dl4ia_nbdev.infonce import TablePair
+from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
+from dl4ia_nbdev.plot import show_grid
+from dl4ia_nbdev.report import load_results, save_results
+from dl4ia_nbdev.simclr import SimCLR
+from dl4ia_nbdev.train import load_run, save_run
+
+quiet = dict(epochs=1, progress=False, batch_size=20)
+y = np.arange(60) % 3
+X = (np.random.default_rng(0).standard_normal((60, 4)) + y[:, None]).astype('f4')
+
+
+def pictures(n, side=8, classes=None, seed=0):
+    return ImageSet(np.random.default_rng(seed).integers(0, 256, (n, 3, side, side), dtype=np.uint8), None if classes is None else np.arange(n) % classes)
+
+
+def flat(d=4, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, d))
+
+
+# ---- networks ----
+
+class LeNet(nn.Module):
+    "Reads its maps by `view`, which memory with channels last does not allow"
+    def __init__(self): super().__init__(); self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6*14*14, 16)
+    def forward(self, x): x = self.conv(x).relu(); return self.fc(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize('precision', ('float32', 'bfloat16'))
+def test_a_network_that_uses_view(precision):
+    ims, x = pictures(40, 16, 4), torch.rand(2, 3, 16, 16)
+    for train in (lambda e: SimCLR.small(e, precision=precision, **quiet).fit(ims), lambda e: DeepCluster.small(e, n_clusters=9, precision=precision, augment=None, **quiet).fit(ims),
+                  lambda e: supervised(e, ims, epochs=1, batch_size=20, precision=precision, progress=False)):
+        torch.manual_seed(0); e = LeNet(); before = e(x).detach()
+        with warnings.catch_warnings(): warnings.simplefilter('ignore', UserWarning); train(e)
+        assert not torch.equal(e(x), before)                                       # it has learned, and still takes images as they come
+    e = LeNet(); direct = e(ims.normalize(ims.images)).detach()
+    for layer in (None, 'fc'): torch.testing.assert_close(embed(e, ims, layer), direct, atol=1e-5, rtol=0)
+    assert maximise(e, Unit('fc', 0), size=16, steps=2, r=()).activation.shape == (1,)
+    assert top_images(e, ims, 'conv', k=2)['indices'].shape == (6, 2)
+
+
+def test_a_network_of_another_precision():
+    ims = pictures(9, 12); one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()); two = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).double(); two.load_state_dict(one.state_dict())
+    for layer in (None, '1'): torch.testing.assert_close(embed(two, ims, layer), embed(one, ims, layer), atol=1e-6, rtol=0)
+    torch.testing.assert_close(responses(two, Channel('1', 1), ims), responses(one, Channel('1', 1), ims), atol=1e-5, rtol=1e-5)
+    assert top_images(two, ims, '1', k=2)['indices'].tolist() == top_images(one, ims, '1', k=2)['indices'].tolist()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16): assert receptive_field(nn.Sequential(nn.Conv2d(3, 16, 5, 2, 2)).to(dtype), '0') == ((-2, 2, 5),)*2
+
+
+def test_a_network_with_channels_of_its_own():
+    class Net(nn.Module):
+        def __init__(self): super().__init__(); self.channels, self.conv = 16, nn.Conv2d(3, 16, 3)
+        def forward(self, x): return self.conv(x)
+    assert maximise(Net(), Channel('conv', 1), size=12, steps=1).images.shape == (1, 3, 12, 12)
+    assert layers_of(Net())
+
+
+def test_networks_and_heads_that_do_not_fit():
+    class Squeezed(nn.Module):
+        def __init__(self): super().__init__(); self.net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1))
+        def forward(self, x): return self.net(x).squeeze()
+    with pytest.raises(ValueError, match='one row of features an image'): DeepCluster.small(Squeezed(), n_clusters=5, **quiet).fit(pictures(257))
+    with pytest.raises(ValueError, match='projection_head must take .* 32 numbers'): SimCLR.small(flat(32), projection_head=nn.Linear(64, 16), **quiet).fit(pictures(40))
+
+
+def test_untrained_is_untrained():
+    with pytest.raises(ValueError, match='leaves weight_orig as it is'): untrained(nn.Sequential(nn.utils.spectral_norm(nn.Linear(8, 4))))
+    tr, te = pictures(30, classes=3), pictures(12, classes=3, seed=1)
+    rows = evaluate({'a': flat(4), 'b': flat(6)}, tr, te, measures='knn', untrained=partial(flat, 5), with_labels=dict(epochs=1), bootstrap=0)
+    assert [(r['representation'], r['dimensions']) for r in rows] == [('chance', 0), ('raw pixels', 192), ('untrained', 5), ('a', 4), ('b', 6), ('supervised', 5)]
+
+
+def test_kept_features_are_those_of_the_code_as_it_is(tmp_path):
+    ims, got = pictures(4), []
+    code = "from torch import nn\ndef helper(x): return x*{1}\nclass Net(nn.Module):\n    def body(self, x): return helper(x.flatten(1))*{0}*SCALE\n    def forward(self, x): return self.body(x)\nSCALE = {2}"
+    for factors in ((1, 1, 1), (2, 1, 1), (1, 3, 1), (1, 1, 5.)):                       # a method, a function that it calls, a number: as in a notebook's cells run again
+        names = dict(__name__='__main__'); exec(code.format(*factors), names); net = names['Net']()
+        for _ in range(2): got.append(embed(net, ims, cache=tmp_path)); torch.testing.assert_close(got[-1], embed(net, ims))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+# ---- files ----
+
+def exif(orientation):
+    "With a second tag, written as text where a number belongs"
+    return b'Exif\0\0II*\0\x08\0\0\0' + struct.pack('<H', 2) + struct.pack('<HHIHH', 274, 3, 1, orientation, 0) + struct.pack('<HHI4s', 531, 2, 2, b'1') + bytes(4)
+
+
+def test_turned_photographs(tmp_path):
+    a = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    for o in range(1, 9):
+        for kind in ('png', 'tif', 'webp'):
+            tag = Image.Exif(); tag[274] = o; Image.fromarray(a).save(tmp_path/f'right.{kind}', exif=tag, **(dict(lossless=True) if kind == 'webp' else {}))
+            with Image.open(tmp_path/f'right.{kind}') as im:
+                if kind == 'tif': im.filename = ''
+                want = np.asarray(ImageOps.exif_transpose(im).convert('RGB'))
+            assert np.array_equal(open_image(tmp_path/f'right.{kind}').numpy().transpose(1, 2, 0), want), (o, kind)
+        Image.fromarray(a).save(tmp_path/'sloppy.jpg', exif=exif(o)); Image.fromarray(a).save(tmp_path/'plain.jpg')
+        upright = open_image(tmp_path/'plain.jpg').numpy().transpose(1, 2, 0); turn = {1: lambda b: b, 2: np.fliplr, 3: lambda b: np.rot90(b, 2), 4: np.flipud, 5: lambda b: b.swapaxes(0, 1), 6: lambda b: np.rot90(b, 3), 7: lambda b: np.rot90(b, 2).swapaxes(0, 1), 8: np.rot90}[o]
+        assert np.array_equal(open_image(tmp_path/'sloppy.jpg').numpy().transpose(1, 2, 0), turn(upright)), o
+
+
+def test_damaged_files_are_left_out(tmp_path):
+    im = Image.fromarray(np.zeros((20, 30, 3), np.uint8)); im.save(tmp_path/'good.png'); im.save(tmp_path/'bad.tif'); os.truncate(tmp_path/'bad.tif', 8)
+    np.savez(tmp_path/'other.npz', a=np.zeros(3)); os.rename(tmp_path/'other.npz', tmp_path/'other.npy')
+    with warnings.catch_warnings(): warnings.simplefilter('ignore'); ims = ImageSet.from_folder(tmp_path, on_error='skip')
+    assert len(ims) == 1 and len(ims.skipped) == 2
+    for _ in range(2):
+        with warnings.catch_warnings(), pytest.raises(ValueError, match='pass on_error'): warnings.simplefilter('ignore'); ImageSet.from_folder(tmp_path, cache=tmp_path/'kept')
+    assert not list(tmp_path.rglob('*.bin'))                                             # nothing is left of readings that failed
+
+
+def classes(folder, names, empty=()):
+    rng = np.random.default_rng(0)
+    for c in (*names, *empty): (folder/c).mkdir(parents=True)
+    for c in names:
+        for i in range(3): Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder/c/f'{i}.png')
+    return folder
+
+
+def test_folders_whose_classes_differ(tmp_path):
+    train = ImageSet.from_folder(classes(tmp_path/'train', 'abc'))
+    with pytest.warns(UserWarning, match='folders without an image, which are no classes: b'): test = ImageSet.from_folder(classes(tmp_path/'test', 'ac', 'b'))
+    with pytest.raises(ValueError, match="test must have train's class_names"): evaluate({'raw': nn.Flatten()}, train, test, measures='knn', untrained=0, bootstrap=0)
+
+
+def test_two_readers_of_one_folder(tmp_path, monkeypatch):
+    folder, finish, once = classes(tmp_path/'set', 'ab'), folders._Store.finish, []
+    def meanwhile(self, *a):
+        if not once: once.append(1); ImageSet.from_folder(folder, cache=tmp_path/'kept')
+        return finish(self, *a)
+    monkeypatch.setattr(folders._Store, 'finish', meanwhile)
+    first = ImageSet.from_folder(folder, cache=tmp_path/'kept')
+    assert torch.equal(first.images, ImageSet.from_folder(folder, cache=tmp_path/'kept').images)
+
+
+def test_a_run_of_another_optimiser(tmp_path):
+    net = nn.Linear(3, 2); save_run(tmp_path/'run.pt', net, torch.optim.Adam(net.parameters()))
+    with pytest.raises(ValueError, match='made with Adam, got AdamW'): load_run(tmp_path/'run.pt', net, torch.optim.AdamW(net.parameters()))
+    load_run(tmp_path/'run.pt', net, torch.optim.Adam(net.parameters()))
+    with pytest.raises(IsADirectoryError, match='checkpoint must be a file'): SimCLR.small(flat(), **quiet).fit(pictures(40), checkpoint=tmp_path)
+
+
+def test_results_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path)); monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    (tmp_path/'res').mkdir(); save_results('own', [dict(a=1)], folder='~/res'); assert load_results('own', folder='~/res')['rows'] == [dict(a=1)]
+
+
+# ---- arrays and numbers ----
+
+def test_image_sets_share_nothing():
+    ims = pictures(10); before = ims.images.clone(); next(ims.batches(4, normalize=False))[0].zero_(); assert torch.equal(ims.images, before)
+    m = np.full(3, .5, np.float32); other = ImageSet(ims.images, mean=m, std=[.2]*3); m[:] = 0; assert other.mean.tolist() == [.5]*3
+    assert ims.with_normalization(([.5], [.25]*3)).mean.tolist() == [.5]*3 and ims.with_normalization(other).std.tolist() == other.std.tolist()
+
+
+def test_arrays_of_any_kind():
+    acc = knn_accuracy(X, y, X, y)
+    assert knn_accuracy(X[::-1], y[::-1], X, y) == knn_accuracy(X.astype('>f4'), y.astype('>i4'), X, y) == knn_accuracy(X.tolist(), y.tolist(), X, y) == acc
+    big = np.stack([10**9 + 20*np.cos(2*np.pi*y/3), 10**9 + 20*np.sin(2*np.pi*y/3)], 1).astype(int)
+    with pytest.raises(ValueError, match='float32 tells apart'): knn_accuracy(big, y, big, y)
+    for f, name in ((lambda: knn_accuracy(X, np.array(list('abc'*20)), X, y), 'train_y'), (lambda: nmi(['a', 'b'], ['a', 'b']), 'u')):
+        with pytest.raises(TypeError, match=f'^{name} must hold numbers'): f()
+    t = torch.rand(6, 7, generator=torch.Generator().manual_seed(0)); assert abs(TablePair(t/t.sum()).information - TablePair((t.double()/t.double().sum())).information) < 1e-6
+
+
+def test_numpy_numbers():
+    tr, te = pictures(30, classes=3), pictures(12, classes=3, seed=1)
+    assert retrieval(X, y, ks=np.array([1, 5])) == retrieval(X, y, ks=[1, 5])
+    torch.testing.assert_close(LinearProbe(l2=np.float64(.1), max_iter=np.int64(50)).fit(X, y).coef_, LinearProbe(l2=.1, max_iter=50).fit(X, y).coef_)
+    assert embed(nn.Sequential(nn.Conv2d(3, 4, 3)), te, '0', pool=np.int64(2)).shape == (12, 16)
+    assert len(evaluate(flat(), tr, te, measures=['knn', 'few'], untrained=0, bootstrap=np.int64(10), few=(np.int64(2),)))
+    assert layer_table(alexnet('small', None, seed=0), np.int64(32)) == layer_table(alexnet('small', None, seed=0), 32)
+    show_grid(torch.rand(4, 3, 5, 5), ncol=np.int64(2)); plt.close('all')
+
+
+def test_elongated_images():
+    sets = [ImageSet(np.random.default_rng(i).integers(0, 255, (20, 1, 4, 64)).astype('u1'), np.arange(20) % 2) for i in range(2)]
+    assert len(evaluate(nn.Sequential(nn.Flatten(), nn.Linear(256, 4)), *sets, measures=('knn', 'alignment'), untrained=0, bootstrap=0))
+
+
+# ---- pictures ----
+
+def test_pictures_of_collapse_and_names():
+    assert not map_2d(torch.ones(40, 5), 'tsne').any() and map_2d(torch.randn(50, 1), 'tsne').shape == (50, 2)
+    plot_confusion(y.astype('uint16'), y.astype('uint16'), class_names=np.array(['a', 'b', 'c']))
+    assert [t.get_text() for t in plot_map(X, y, class_names=np.array(['a', 'b', 'c'])).get_legend().get_texts()] == ['a', 'b', 'c']
+    with pytest.raises(ValueError, match='class_names must name the 3 classes'): plot_map(X, y, class_names=['a', 'b'])
+    with pytest.raises(ValueError, match='train must have labels'): show_cases(pictures(60), pictures(60), X, X)
+    plt.close('all')
+
+
+def test_images_without_a_gradient():
+    torch.manual_seed(0); net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with torch.no_grad(): net[0].weight[2] = 0; net[0].bias[2] = -1
+    with pytest.warns(UserWarning, match='1 of 4 images had no gradient'): m = maximise(net, [Channel('1', c) for c in range(4)], size=12, param=Pixels(), r=(), steps=5)
+    assert m.dead.tolist() == [False, False, True, False]
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6())
+    with torch.no_grad(): net[0].weight.mul_(40)
+    with warnings.catch_warnings(): warnings.simplefilter('error'); m = maximise(net, Unit('1', 0), size=12, steps=40, r=())
+    assert m.activation.tolist() == [6.] and m.dead.tolist() == [False]                    # driven to its maximum, where the gradient is 0: not silent
+
+
+def test_normalisation_in_other_limits():
+    ims, net, seen = pictures(20, 12), nn.Sequential(nn.Conv2d(3, 4, 3)), []
+    net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].detach().clone()))
+    for limits in ((0., 1.), (0., 255.)): maximise(net, Channel('0', 0), size=12, steps=1, r=(), normalize=ims, limits=limits)
+    torch.testing.assert_close(seen[0], seen[len(seen)//2], atol=1e-5, rtol=1e-4)
+    m, other = maximise(net, Channel('0', 0), size=12, steps=1, r=(), normalize=([.5]*3, [.25]*3)), maximise(net, Channel('0', 0), size=12, steps=1, r=())
+    with pytest.raises(ValueError, match='with_normalization'): score(net, Channel('0', 0), m, ims)
+    for result, norm in ((m, ([.5]*3, [.25]*3)), (other, ([0.], [1.]))): assert len(score(net, Channel('0', 0), result, ims.with_normalization(norm))) == 1
+
+
+def test_names_and_grey():
+    a, b, c = (Objective(lambda acts: acts['input'].mean((1, 2, 3)), name=n) for n in 'ABC')
+    assert (repr(a - (b + c)), repr(a - b + c), repr(a - b)) == ('A − (B + C)', 'A − B + C', 'A − B')
+    assert maximise(alexnet('small', None, seed=0, in_channels=1), Channel('conv1', 0), size=8, steps=1, param=Fourier(colours=digits('test'))).images.shape == (1, 1, 8, 8)
