@@ -7,7 +7,7 @@ __all__ = ['TAPS', 'Sobel', 'AlexNet', 'alexnet', 'count_parameters', 'layer_tab
            'load_checkpoint']
 
 # %% ../nbs/02_alexnet.ipynb #a44fabd1
-import math, numbers, warnings
+import math, warnings
 from pathlib import Path
 from typing import Any
 import torch
@@ -166,7 +166,7 @@ def layer_table(
 
     `receptive_field` is the side, in input pixels, of what one unit can see, and `step` how far its neighbour's is shifted; a linear layer sees everything. `multiply_adds` are those
     of one image, in convolutions and linear layers."""
-    h,w = (size, size) if isinstance(size, numbers.Integral) else size
+    h,w = size if isinstance(size, (tuple, list)) else (size, size)
     if min(h, w) < net.min_size: raise ValueError(f"size: {h}×{w} is too small for this network, which needs at least {net.min_size}×{net.min_size}")
     rows = [dict(layer='input', channels=net.in_channels, height=h, width=w, kernel=None, stride=None, receptive_field=1, step=1, parameters=0, multiply_adds=0)]
     c,field,jump = net.in_channels, 1, 1

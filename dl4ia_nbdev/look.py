@@ -53,7 +53,7 @@ def show_cases(
     axs=None,           # Two axes, or None for a new figure
 ):                      # The two axes
     "Queries whose ten nearest neighbours vote right, and queries where they vote wrong, drawn at random, with the nearest; raises `ValueError` for features that do not fit the images and images without labels"
-    for k,s in (('train', train), ('test', test)): _labels(s, k)
+    for name,s in (('train', train), ('test', test)): _labels(s, name)
     a,ya = _features(train_x, train.labels, ('train_x', 'train.labels')); b,yb = _features(test_x, test.labels, ('test_x', 'test.labels'), a.shape[1])
     p = knn_predict(a, ya, b, min(10, len(a))); _,i = nearest(a, b, min(k, len(a))); g = torch.Generator().manual_seed(int(seed))
     axs = plt.subplots(1, 2, figsize=(10, .75*n + .4), layout='constrained')[1] if axs is None else axs

@@ -357,12 +357,11 @@ def load_run(
     ck = _read_run(path); _check_state(model, ck['model'], path)
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     if len(opts) != len(ck['optimizers']): raise ValueError(f"optimizer: the run holds {len(ck['optimizers'])}, got {len(opts)}")
-    if (theirs := ck.get('kinds')) and (mine := [type(o).__name__ for o in opts]) != theirs: raise ValueError(f"optimizer: the run was made with {', '.join(theirs)}, got {', '.join(mine)}")
     if agree is not None: agree(ck['state'])
-    for i,(o,s) in enumerate(zip(opts, ck['optimizers'])):
+    for i,(o,s,was) in enumerate(zip(opts, ck['optimizers'], ck.get('kinds') or [None]*len(opts))):          # (older files do not say)
         mine,theirs = o.state_dict()['param_groups'], s['param_groups']; sizes = [[len(g['params']) for g in q] for q in (mine, theirs)]
         if sizes[0] != sizes[1]: raise ValueError(f"optimizer: number {i + 1} has groups of {sizes[0]} parameters, that of the run {sizes[1]}")
-        if mine and set(mine[0]) - set(theirs[0]) and set(theirs[0]) - set(mine[0]): raise ValueError(f"optimizer: number {i + 1} is of another kind than that of the run: it has {sorted(set(mine[0]) - set(theirs[0]))}, the run {sorted(set(theirs[0]) - set(mine[0]))}")
+        if (kind := type(o).__name__) != was if was else mine and set(mine[0]) - set(theirs[0]) and set(theirs[0]) - set(mine[0]): raise ValueError(f"optimizer: number {i + 1} is of another kind than that of the run: {kind}{f' and not {was}' if was else ''}")
     model.load_state_dict(ck['model'])
     for o,s in zip(opts, ck['optimizers']): o.load_state_dict(s)
     torch.set_rng_state(ck['rng'])
