@@ -59,7 +59,7 @@ def plan(study):
     if study == 'batch': return [r for b in (32, 64, 256, 512) for r in two(batch_size=b, lr=4e-3*(b/128)**.5)]
     if study == 'head': return [r for l in (0, 1, 3) for r in two(projection_head=l)]
     if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained', 'supervised') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
-    if study == 'again': return [r | dict(seed=s) for s in range(3) for r in (*(dict(method='deepcluster', k=100, sobel=b, augment=v) for b, v in ((True, 'views'), (False, 'views'), (True, 'shifts'))), *(dict(method=m, sobel=b, layer=l) for m, l in (('untrained', 'conv5'), ('supervised', 'conv5'), ('simclr', 'conv5'), ('simclr', 'fc7')) for b in (True, False)))]
+    if study == 'again': return [r | dict(seed=s) for s in range(3) for r in (*(dict(method='deepcluster', k=100, sobel=b, augment=v) for b, v in ((True, 'views'), (False, 'views'), (True, 'shifts'))), *(dict(method=m, sobel=b, layer='conv5') for m in ('untrained', 'supervised') for b in (True, False)), *(dict(method='simclr', sobel=b, layer=l, epochs=16) for l in ('conv5', 'fc7') for b in (True, False)))]          # (16: as many as DeepCluster's seconds allowed on an idle machine in `deepcluster`; seconds on a busy one are worth little)
     if study == 'clusters': return [dict(method='deepcluster', k=k, sobel=True, augment='views', seed=s) for s in range(3) for k in (10, 30, 300, 1000)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
     if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
@@ -104,7 +104,7 @@ def filters(net):
 
 
 def small_alexnet(r, quick, along=False):
-    "DeepCluster, or SimCLR for as long, or labels for as many epochs, or nothing, on the small AlexNet; judged on conv5, or `along` the way and on fc7 too"
+    "DeepCluster, or SimCLR for as long (or so many epochs), or labels for as many epochs, or nothing, on the small AlexNet; judged on conv5, or `along` the way and on fc7 too"
     tr, te = some(quick); took, done = 0., {}
     if r['method'] == 'raw pixels': return baseline(r, quick)
     net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), r.get('layer', 'conv5')); judged = ['conv5', 'fc7']
@@ -119,9 +119,11 @@ def small_alexnet(r, quick, along=False):
         done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=knn, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
     if r['method'] == 'simclr':
         def simclr(e, o, callbacks=()): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o, callbacks=callbacks)
-        n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); epoch = (time.perf_counter() - t)*len(tr)/n
-        net.load_state_dict(alexnet('small', None, seed=r['seed'], sobel=r['sobel']).state_dict())          # the trial has trained it
-        e = max(1, round(r.get('seconds', 1.)/epoch)); run = simclr(e, tr, [watch(e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
+        e = r.get('epochs')
+        if e is None:
+            n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); e = max(1, round(r.get('seconds', 1.)*n/len(tr)/(time.perf_counter() - t)))
+            net.load_state_dict(alexnet('small', None, seed=r['seed'], sobel=r['sobel']).state_dict())      # the trial has trained it
+        run = simclr(e, tr, [watch(e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
     if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[watch(epochs)])); done = dict(epochs=epochs, curve=curve)
     if along:
         if r['method'] == 'deepcluster': done = dict(curve=Curve.of(run.history_)[0], rounds=[done['rounds'][-1]])
@@ -197,11 +199,11 @@ def main():
     for name in RESULTS if a.save else ():
         if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen += [dict(environment=stored['environment']) | r for r in stored['rows']]
     is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
-    new, timed = set(), ('deepcluster', 'again')
+    new = set()
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
-            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s not in timed else plan(s)) if r['seed'] < a.seeds and (s in timed and r['method'] == 'simclr') == later and not is_done(s, r)]
-            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o['seed'] == r['seed'] and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
+            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s not in ('deepcluster', 'again') else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
+            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
                 o = f.result(); seen.append(o); new.add(o['study']); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
                 with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o) + '\n')

@@ -71,7 +71,7 @@ class Objective:
     def _with(self, other, sign):
         if isinstance(other, (int, float)): return Objective(lambda acts: self(acts) + sign*other, self.layers, self.name)
         if not isinstance(other, Objective): return NotImplemented
-        return Objective(lambda acts: self(acts) + sign*other(acts), dict.fromkeys(self.layers + other.layers), f"{self.name} {'+' if sign > 0 else '−'} {f'({other.name})' if sign < 0 and ' ' in other.name else other.name}")
+        return Objective(lambda acts: self(acts) + sign*other(acts), dict.fromkeys(self.layers + other.layers), f"{self.name} {'+' if sign > 0 else '−'} {f'({other.name})' if sign < 0 and (' + ' in other.name or ' − ' in other.name) else other.name}")
     def __add__(self, other): return self._with(other, 1)
     def __sub__(self, other): return self._with(other, -1)
     __radd__ = __add__
