@@ -5,7 +5,7 @@
     python benchmarks/studies.py deepcluster sheet --json runs.jsonl
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
-`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`: the same on three seeds, judged on fc7 too.
+`views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`, `dropout`: the same on three seeds, judged on fc7 too.
 `sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, itertools, json, sys, time, warnings
@@ -39,6 +39,7 @@ QUESTIONS = dict(
     deepcluster=('How does NMI with the clusters before, with labels, and the size of clusters go with time and with k; does Sobel matter?', 'NMI with the clusters before rises from round to round and falls with k beyond some hundred; neighbours are best where k is ten times the number of classes or more; without Sobel clusters follow colour: NMI with labels is lower, first-layer filters are blobs of colour.'),
     again=('On three seeds, and on the layer that is clustered as well: what is left of what one seed said about DeepCluster, Sobel and SimCLR?', 'By neighbours DeepCluster leaves conv5 within two points of the untrained network, and SimCLR is ten points or more ahead there, on every seed. On fc7 DeepCluster gains on the untrained network and stays behind a SimCLR whose head stands on fc7. The best of four looks is at most a point above the last.'),
     clusters=('On three seeds: which number of clusters gives the best neighbours?', 'On conv5 it makes no difference beyond two points; on fc7 100 or 300 clusters are best on every seed, and 10 worst.'),
+    dropout=('Is it the dropout before fc6 and fc7 that costs SimCLR so much when its head stands on fc7, and does DeepCluster do better without?', 'Without it SimCLR makes up half or more of what it is behind with its head on conv5, on both layers; DeepCluster gains a point or two.'),
     longer=('On the same photographs, do three times the epochs pay?', 'SimCLR gains some points at conv4 and conv5 by both judges, and is then ahead of the untrained network by neighbours and level with it by the linear layer; DeepCluster gains at conv1 and conv2 and goes on losing where it is deep.'),
     along=('On the same photographs, is the last epoch the best?', 'By neighbours on conv5 it is for SimCLR and for labels; DeepCluster is best at the first look, after five epochs, and falls from there.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
@@ -61,6 +62,7 @@ def plan(study):
     if study == 'deepcluster': return [dict(method='deepcluster', k=k, sobel=s, augment=v, seed=0) for k, s, v in ((100, True, 'views'), (100, False, 'views'), (100, True, 'shifts'), (1000, True, 'views'), (300, True, 'views'), (30, True, 'views'), (10, True, 'views'))] + [dict(method=m, sobel=s, seed=0) for m in ('simclr', 'untrained', 'supervised') for s in (True, False)] + [dict(method='raw pixels', seed=0)]
     if study == 'again': return [r | dict(seed=s) for s in range(3) for r in (*(dict(method='deepcluster', k=100, sobel=b, augment=v) for b, v in ((True, 'views'), (False, 'views'), (True, 'shifts'))), *(dict(method=m, sobel=b, layer='conv5') for m in ('untrained', 'supervised') for b in (True, False)), *(dict(method='simclr', sobel=b, layer=l, epochs=16) for l in ('conv5', 'fc7') for b in (True, False)))]          # (16: as many as DeepCluster's seconds allowed on an idle machine in `deepcluster`; seconds on a busy one are worth little)
     if study == 'clusters': return [dict(method='deepcluster', k=k, sobel=True, augment='views', seed=s) for s in range(3) for k in (10, 30, 300, 1000)]
+    if study == 'dropout': return [r | dict(sobel=False, dropout=0., seed=s) for r in (dict(method='simclr', layer='fc7', epochs=16), dict(method='deepcluster', k=100, augment='views')) for s in range(3)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
     if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
@@ -107,7 +109,8 @@ def small_alexnet(r, quick, along=False):
     "DeepCluster, or SimCLR for as long (or so many epochs), or labels for as many epochs, or nothing, on the small AlexNet; judged on conv5, or `along` the way and on fc7 too"
     tr, te = some(quick); took, done = 0., {}
     if r['method'] == 'raw pixels': return baseline(r, quick)
-    net = alexnet('small', None, seed=r['seed'], sobel=r['sobel']); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), r.get('layer', 'conv5')); judged = ['conv5', 'fc7']
+    def new(): return alexnet('small', None, seed=r['seed'], sobel=r['sobel'], **{k: r[k] for k in ('dropout',) if k in r})
+    net = new(); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), r.get('layer', 'conv5')); judged = ['conv5', 'fc7']
     def watch(epochs): return Layers(tr, te, epochs, judged) if along else Curve(tr, te, epochs)
     def deepcluster(k, augment):
         with warnings.catch_warnings():
@@ -122,7 +125,7 @@ def small_alexnet(r, quick, along=False):
         e = r.get('epochs')
         if e is None:
             n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); e = max(1, round(r.get('seconds', 1.)*n/len(tr)/(time.perf_counter() - t)))
-            net.load_state_dict(alexnet('small', None, seed=r['seed'], sobel=r['sobel']).state_dict())      # the trial has trained it
+            net.load_state_dict(new().state_dict())      # the trial has trained it
         run = simclr(e, tr, [watch(e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
     if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[watch(epochs)])); done = dict(epochs=epochs, curve=curve)
     if along:
@@ -159,8 +162,8 @@ def sheet(r, quick, along=False):
     return dict(seconds=took, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
 
 
-SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters'), alexnet_imagenette=('sheet', 'longer', 'along'))
+SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'epochs')          # what may differ between runs of a study
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout'), alexnet_imagenette=('sheet', 'longer', 'along'))
 
 
 def short(v):
@@ -182,7 +185,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, again=partial(small_alexnet, along=True), clusters=partial(small_alexnet, along=True), sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, again=partial(small_alexnet, along=True), clusters=partial(small_alexnet, along=True), dropout=partial(small_alexnet, along=True), sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
