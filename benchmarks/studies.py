@@ -109,7 +109,7 @@ def small_alexnet(r, quick, along=False):
     "DeepCluster, or SimCLR for as long (or so many epochs), or labels for as many epochs, or nothing, on the small AlexNet; judged on conv5, or `along` the way and on fc7 too"
     tr, te = some(quick); took, done = 0., {}
     if r['method'] == 'raw pixels': return baseline(r, quick)
-    def new(): return alexnet('small', None, seed=r['seed'], sobel=r['sobel'], **{k: r[k] for k in ('dropout',) if k in r})
+    def new(): return alexnet('small', None, seed=r['seed'], sobel=r['sobel'], dropout=r.get('dropout', .5))
     net = new(); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), r.get('layer', 'conv5')); judged = ['conv5', 'fc7']
     def watch(epochs): return Layers(tr, te, epochs, judged) if along else Curve(tr, te, epochs)
     def deepcluster(k, augment):
@@ -118,8 +118,8 @@ def small_alexnet(r, quick, along=False):
             return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=None if along else every, random_state=r['seed'], progress=False, **({} if augment == 'shifts' else dict(augment=on_normalised(recipe_views(.2, .5, 32), tr)))).fit(tr, callbacks=[watch(epochs)] if along else ())
     t = time.perf_counter()
     if r['method'] == 'deepcluster':
-        run = deepcluster(r['k'], r['augment']); took = Curve.of(run.history_)[1] if along else time.perf_counter() - t; keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed'); knn = [100*h['knn'] for h in run.history_ if 'knn' in h]
-        done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=knn, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
+        run = deepcluster(r['k'], r['augment']); curve, took = Curve.of(run.history_) if along else ([100*h['knn'] for h in run.history_ if 'knn' in h], time.perf_counter() - t); keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed')
+        done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=curve, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
     if r['method'] == 'simclr':
         def simclr(e, o, callbacks=()): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o, callbacks=callbacks)
         e = r.get('epochs')
@@ -129,9 +129,8 @@ def small_alexnet(r, quick, along=False):
         run = simclr(e, tr, [watch(e)]); curve, took = Curve.of(run.history_); done = dict(epochs=e, losses=[h['loss'] for h in run.history_], curve=curve)
     if r['method'] == 'supervised': curve, took = Curve.of(supervised(enc, tr, epochs=epochs, seed=r['seed'], progress=False, callbacks=[watch(epochs)])); done = dict(epochs=epochs, curve=curve)
     if along:
-        if r['method'] == 'deepcluster': done = dict(curve=Curve.of(run.history_)[0], rounds=[done['rounds'][-1]])
         h, ht = (embed(net, o, judged) for o in (tr, te))
-        return {k: v for k, v in done.items() if k != 'losses'} | dict(seconds=took, layers={l: measures(h[l], tr.labels, ht[l], te.labels) for l in judged})
+        return {k: done[k][-1:] if k == 'rounds' else done[k] for k in ('epochs', 'curve', 'rounds') if k in done} | dict(seconds=took, layers={l: measures(h[l], tr.labels, ht[l], te.labels) for l in judged})
     h, ht = (embed(net, o, 'conv5') for o in (tr, te))
     return done | dict(seconds=took) | (dict(filters=filters(net)) if r.get('k', 100) == 100 and r['method'] != 'supervised' else {}) | measures(h, tr.labels, ht, te.labels)
 
@@ -185,7 +184,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); got = dict(baselines=baseline, deepcluster=small_alexnet, again=partial(small_alexnet, along=True), clusters=partial(small_alexnet, along=True), dropout=partial(small_alexnet, along=True), sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
@@ -205,7 +204,7 @@ def main():
     new = set()
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
-            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s not in ('deepcluster', 'again') else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
+            todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
             if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
                 o = f.result(); seen.append(o); new.add(o['study']); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
-from .evaluate import _Order, _check_encoder, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
+from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World
@@ -287,8 +287,7 @@ class DeepCluster:
             for x,_ in images.batches(max(256, self.batch_size), device):
                 with autocast(self.precision, device): h = self._order(self.encoder, x)
                 if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}")
-                if h.ndim < 2 or len(h) != len(x): raise ValueError(f"encoder must put out one row of features an image, got {tuple(h.shape)} for {len(x)} images")
-                h = h.flatten(1)
+                _check_rows(h, len(x)); h = h.flatten(1)
                 if H is None: H = torch.empty(len(images), h.shape[1], dtype=self._keep(len(images), h.shape[1], h.dtype), device=device)
                 H[i:i + len(h)] = h; i += len(h)
         bad = (~torch.isfinite(H)).any(1)

@@ -939,7 +939,7 @@ def layers_of(
         if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1: found.setdefault(name, o.shape[1])
     hooks = [m.register_forward_hook(partial(keep, n)) for n,m in model.named_modules() if n]
     try:
-        with torch.no_grad(), _frozen(model): model(torch.zeros(1, channels, size, size, device=_device(model), dtype=next((p.dtype for p in model.parameters()), torch.float32)))
+        with torch.no_grad(), _frozen(model): model(torch.zeros(1, channels, size, size, device=_device(model), dtype=_kind(model)))
     finally:
         for h in hooks: h.remove()
     return found

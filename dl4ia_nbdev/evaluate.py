@@ -122,6 +122,9 @@ def _kind(model):
     "The dtype that a network computes in"
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
+def _check_rows(h, n, what='encoder'):
+    if h.ndim < 2 or len(h) != n: raise ValueError(f"{what} must put out one row of features an image, got {tuple(h.shape)} for {n} images")
+
 def _side(pool, h):
     "Side of the map that a layer's maps are averaged to"
     return min(h.shape[2], math.isqrt(9600//h.shape[1]) or 1) if pool == 'paper' else pool
@@ -183,7 +186,7 @@ def embed(
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
                     if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, _side(pool, h))
-                    if h.ndim < 2 or len(h) != len(x): raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} must put out one row of features an image, got {tuple(h.shape)} for {len(x)} images")
+                    _check_rows(h, len(x), f'layer {l!r}' if l else 'encoder')
                     h = h.flatten(1)
                     if l not in out: out[l] = torch.empty(len(images), h.shape[1])
                     out[l][at:at + len(h)] = h
