@@ -22,7 +22,7 @@ root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root))                    # the package of this checkout
 cases = dict(large=(100_000, 256, 1000), small=(20_000, 64, 100))      # points, features, clusters
 iters, ours, product = 20, 'dl4ia_nbdev', 'numpy float32'
-pause = .05                                      # seconds before each timing: the threads of whatever ran before stop spinning
+pause = .15                                      # seconds before each timing: the threads of what ran before stop spinning (numpy's wait for 0.1 s, and whoever comes next takes half as long again)
 
 
 # ---- data: by seed alone, nothing is downloaded ----
