@@ -6,7 +6,7 @@
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
 `views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`, `dropout`: the same on three seeds, judged on fc7 too.
-`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way. Each run has one thread, so that the number of jobs changes no result.
+`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way; `no_dropout`: the same without dropout. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, itertools, json, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -42,6 +42,7 @@ QUESTIONS = dict(
     dropout=('Is it the dropout before fc6 and fc7 that costs SimCLR so much when its head stands on fc7, and does DeepCluster do better without?', 'Without it SimCLR makes up half or more of what it is behind with its head on conv5, on both layers; DeepCluster gains a point or two.'),
     longer=('On the same photographs, do three times the epochs pay?', 'SimCLR gains some points at conv4 and conv5 by both judges, and is then ahead of the untrained network by neighbours and level with it by the linear layer; DeepCluster gains at conv1 and conv2 and goes on losing where it is deep.'),
     along=('On the same photographs, is the last epoch the best?', 'By neighbours on conv5 it is for SimCLR and for labels; DeepCluster is best at the first look, after five epochs, and falls from there.'),
+    no_dropout=('On the same photographs, what do twenty epochs teach without the dropout before fc6 and fc7, through which all methods train?', 'SimCLR, whose head stands on fc7, gains three points or more at conv5 by both judges and is then ahead of the untrained network by neighbours; DeepCluster loses less than it did at conv4 and conv5, and stays behind the untrained network by the linear layer; labels change by two points at most.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
 )
 mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, grey=.2, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
@@ -65,6 +66,7 @@ def plan(study):
     if study == 'dropout': return [r | dict(sobel=False, dropout=0., seed=s) for r in (dict(method='simclr', layer='fc7', epochs=16), dict(method='deepcluster', k=100, augment='views')) for s in range(3)]
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
     if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
+    if study == 'no_dropout': return [dict(method=m, epochs=20, dropout=0., seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
 
@@ -149,7 +151,7 @@ def sheet(r, quick, along=False):
     if r['method'] == 'raw pixels':
         a, b = (F.interpolate(o.images.float()/255, (32, 32), mode='area').flatten(1) for o in (tr, te))
         return dict(seconds=0., layers=dict(pixels=measures(a, tr.labels, b, te.labels)), mlp=100*mlp_probe(a, tr.labels, b, te.labels, seed=r['seed']))
-    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024); layers = [n for n in net.tap_names if n.startswith('conv')]
+    net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024, dropout=r.get('dropout', .5)); layers = [n for n in net.tap_names if n.startswith('conv')]
     watch, t, kw = [Layers(tr, te, epochs, layers, 'paper', batch_size=64)] if along else [], time.perf_counter(), dict(random_state=r['seed'], progress=False, epochs=epochs); history = []
     if r['method'] == 'supervised': history = supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False, callbacks=watch)
     if r['method'] == 'simclr': history = SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr, callbacks=watch).history_
@@ -162,7 +164,7 @@ def sheet(r, quick, along=False):
 
 
 SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout'), alexnet_imagenette=('sheet', 'longer', 'along'))
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout'), alexnet_imagenette=('sheet', 'longer', 'along', 'no_dropout'))
 
 
 def short(v):
@@ -184,7 +186,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
