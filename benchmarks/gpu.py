@@ -7,7 +7,7 @@
     python benchmarks/gpu.py parts                 # a step by its parts, images a second, the share of the measured peak, an epoch of views
     python benchmarks/gpu.py kmeans                # 1,281,167 points in 256 dimensions, 10,000 clusters, 20 iterations, labels checked
 
-`--quick` runs everything small, on a CPU too. A run in pieces ends bit for bit as one without a stop. benchmarks/README.md says how each number is measured.
+`--quick` runs everything small, on a CPU too. A run in pieces ends as one without a stop (bit for bit on a CPU; on a GPU as far as its kernels are deterministic). benchmarks/README.md says how each number is measured.
 """
 import argparse, json, sys, time
 from pathlib import Path

@@ -123,9 +123,10 @@ def set_threads(n):
     threadpoolctl.threadpool_limits(n)
 
 
-def timed(f, *args):
-    "Seconds, result"
+def timed(f, *args, warm=False):
+    "Seconds, result; `warm`: of the second of two calls"
     time.sleep(pause)
+    if warm: f(*args)
     t = time.perf_counter()
     res = f(*args)
     return time.perf_counter() - t, res
@@ -286,7 +287,7 @@ def lloyd(a, res):
         for _ in range(a.repeats or (5 if case == 'large' else 15)):
             order.shuffle(turns)                                                         # (else each would always have the same one before it)
             for j in turns:
-                t, last[j] = timed(jobs[j])
+                t, last[j] = timed(jobs[j], warm=case == 'small')                         # (some milliseconds: after a pause processors begin slowly, and not equally slowly for all)
                 times[j].append(t)
         others, med = others(), {j: median(t) for j, t in times.items()}
 

@@ -4,11 +4,12 @@
     pip install -r benchmarks/requirements-views.txt     # for the benchmark only; a peer that is missing is left out, and a line says so
     python benchmarks/views.py
     python benchmarks/views.py --keep-memory             # for all of them, as while this package trains
+    python benchmarks/views.py --sizes 24 --source 32    # views smaller than the images
     python benchmarks/views.py --quick --json OUT.json
 
 benchmarks/README.md says how each number is measured.
 """
-import argparse, contextlib, importlib.util, sys, time
+import argparse, contextlib, importlib.util, random, sys, time
 from pathlib import Path
 from statistics import median
 
@@ -45,12 +46,10 @@ def lightly_views(images, size, s, blur, kernel):
 
 
 def batches_of(data, workers, batch):
-    "Seconds a batch: the loader's own processes, without their start"
-    loader = torch.utils.data.DataLoader(data, batch, num_workers=workers)
-    got, t, n = iter(loader), None, 0
-    for _ in got:
-        if t is None: t = time.perf_counter()
-        else: n += 1
+    "Seconds a batch of a loader that runs: from when each of its processes has made one, over as many for each"
+    n = len(data)//batch - workers; assert n > 0 and n % workers == 0          # (they finish together: else one that waits to be counted would come for nothing)
+    for i, _ in enumerate(torch.utils.data.DataLoader(data, batch, num_workers=workers), 1):
+        if i == workers: t = time.perf_counter()
     return (time.perf_counter() - t)/n
 
 
@@ -64,10 +63,10 @@ def runs(images, size, batches, threads):
     ours = Views(simclr_imagenet(size) if o['blur'] else simclr_cifar(size), normalize=(mean, std))
     tv = torchvision_views(images, size, **o)
     got = {'dl4ia_nbdev': timed(lambda: ours(images)), 'torchvision v2': timed(lambda: [torch.stack(v) for v in zip(*map(tv, images))]),
-           f'torchvision v2, {threads} workers': lambda: batches_of(PerImage(images, tv, batches + 1), threads, n), 'lightly': None, f'lightly, {threads} workers': None, 'kornia': None}
+           f'torchvision v2, {threads} workers': lambda: batches_of(PerImage(images, tv, batches*threads), threads, n), 'lightly': None, f'lightly, {threads} workers': None, 'kornia': None}
     if importlib.util.find_spec('lightly'):
         li = lightly_views(images, size, **o)
-        got['lightly'] = timed(lambda: [torch.stack(v) for v in zip(*map(li, images))]); got[f'lightly, {threads} workers'] = lambda: batches_of(PerImage(images, li, batches + 1), threads, n)
+        got['lightly'] = timed(lambda: [torch.stack(v) for v in zip(*map(li, images))]); got[f'lightly, {threads} workers'] = lambda: batches_of(PerImage(images, li, batches*threads), threads, n)
     if importlib.util.find_spec('kornia'):
         import kornia.augmentation as K
         s = o['s']
@@ -80,38 +79,41 @@ def runs(images, size, batches, threads):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog='benchmarks/README.md says how each number is measured.')
-    p.add_argument('--sizes', type=int, nargs='+', default=[32, 96, 224]); p.add_argument('--images', type=int, default=256); p.add_argument('--threads', type=int, default=2); p.add_argument('--repeats', type=int, default=0, help='0: by size')
+    p.add_argument('--sizes', type=int, nargs='+', default=[32, 96, 224], help='sides of the views'); p.add_argument('--source', type=int, help='side of the images; default: that of the views'); p.add_argument('--images', type=int, default=256); p.add_argument('--threads', type=int, default=2); p.add_argument('--repeats', type=int, default=0, help='0: by size')
     p.add_argument('--keep-memory', action='store_true', help='memory that one gives back is kept for the next, as while this package trains')
     p.add_argument('--quick', action='store_true', help='16 images of 32 pixels, once'); p.add_argument('--json', help='file for the results')
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.quick: a.sizes, a.images, a.repeats = [32], 16, 1
-    from kmeans import environment, headline, keep, others_busy, show
+    from kmeans import environment, headline, keep, others_busy, pause, show
     from dl4ia_nbdev.train import hold_memory
     env, tables = environment(), []; headline(env, a.threads)
-    with hold_memory() if a.keep_memory else contextlib.nullcontext(): measure(a, tables, others_busy, show)
+    with hold_memory() if a.keep_memory else contextlib.nullcontext(): measure(a, tables, others_busy, show, .002 if a.quick else pause)
     keep(a, env, tables)
 
 
-def measure(a, tables, others_busy, show):
+def measure(a, tables, others_busy, show, pause):
     "Add the rows of all sizes to `tables`, and show them"
     for size in a.sizes:
-        torch.manual_seed(0); small = torch.rand(a.images, 3, size//8, size//8)                        # smooth, as images are, and noise on it
-        images = (F.interpolate(small, (size, size), mode='bicubic').add_(.05*torch.randn(a.images, 3, size, size)).clamp_(0, 1)*255).byte()
-        k = a.repeats or {32: 9, 96: 5}.get(size, 3); got = runs(images, size, 1 if a.quick else 3, a.threads)
+        side = a.source or size; torch.manual_seed(0); small = torch.rand(a.images, 3, side//8, side//8)       # smooth, as images are, and noise on it
+        images = (F.interpolate(small, (side, side), mode='bicubic').add_(.05*torch.randn(a.images, 3, side, side)).clamp_(0, 1)*255).byte()
+        k = a.repeats or {32: 9, 96: 5}.get(size, 3); got = runs(images, size, 2 if a.quick else 3, a.threads)
         for n in [n for n, f in got.items() if f is None]: print(f'{n} is not installed: its rows are left out'); got.pop(n)
-        theta = torch.tensor([[.7, 0, .1], [0, .7, -.1]]).repeat(a.images, 1, 1); grid, x = F.affine_grid(theta, images.shape, align_corners=False), images.float()
+        theta = torch.tensor([[.7, 0, .1], [0, .7, -.1]]).repeat(a.images, 1, 1); grid, x = F.affine_grid(theta, (a.images, 3, size, size), align_corners=False), images.float()
         def floor():
             t = time.perf_counter()
             for _ in range(2): F.grid_sample(x, grid, align_corners=False)
             return time.perf_counter() - t
         got['floor: two grid_sample'] = floor
-        for f in got.values(): f()
+        first = {r: f() for r, f in got.items()}
         others, times = others_busy(), {r: [] for r in got}
-        for _ in range(k):
-            for r, f in got.items(): time.sleep(.05); times[r].append(f())
+        for i in range(k):
+            for r in random.Random(i).sample(list(got), len(got)):                                     # in another order each time
+                time.sleep(pause)
+                if first[r] < 1: got[r]()                                                             # after a pause processors begin slowly
+                times[r].append(got[r]())
         m = {r: median(v) for r, v in times.items()}; best = min(v for r, v in m.items() if r not in ('dl4ia_nbdev', 'floor: two grid_sample'))
-        rows = [dict(implementation=r, size=size) | {'ms': 1e3*m[r], 'spread, %': 100*(max(v) - min(v))/m[r], 'best peer / this': best/m[r], '× floor': m[r]/m['floor: two grid_sample']} for r, v in times.items()]
-        print(f"\ntwo views of {a.images} images, {size} px, strength {setting(size)['s']}, {'blurred' if setting(size)['blur'] else 'no blur'}, medians of {k}; {100*others():.0f} % of the processors taken by others (a loader's workers count as others)"); show(rows); tables += rows
+        rows = [dict(implementation=r, size=size) | (dict(source=side) if side != size else {}) | {'ms': 1e3*m[r], 'spread, %': 100*(max(v) - min(v))/m[r], 'best peer / this': best/m[r], '× floor': m[r]/m['floor: two grid_sample']} for r, v in times.items()]
+        print(f"\ntwo views of {a.images} images, {size} px{f' of images of {side}' if side != size else ''}, strength {setting(size)['s']}, {'blurred' if setting(size)['blur'] else 'no blur'}, medians of {k}; {100*others():.0f} % of the processors taken by others (a loader's workers count as others)"); show(rows); tables += rows
 
 
 if __name__ == '__main__': main()
