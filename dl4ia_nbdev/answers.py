@@ -242,9 +242,6 @@ Task('evaluate-nmi', 'implement', 'Normalised mutual information', 15, _nmi(lamb
     lambda: {'random labels': (_ints(0, 3, 80), _ints(1, 5, 80)), 'one a coarser version of the other': (_ints(2, 6, 90), _ints(2, 6, 90)//2), 'the same up to names': (_ints(3, 4, 60), (_ints(3, 4, 60) + 1) % 4)},
     why='The base of the logarithm cancels, as long as it is the same everywhere.')
 
-def _std(f):
-    def g(a, b): return f(a, b)
-    return g
 def _z(x, a): return (x - a.mean(0))/a.std(0, unbiased=False)
 Task('evaluate-standardise', 'explain', 'Statistics of the test set', 8, lambda a, b: (_z(a, a), _z(b, a)),
     [('own-statistics', lambda a, b: (_z(a, a), _z(b, b)), 'The test set was standardised by its own mean and spread. Then the same image has another code in training and test, and a shift between the two is hidden. Both take the training statistics.'),
@@ -381,9 +378,6 @@ Task('deepcluster-match', 'extend', 'Keep the names instead of the head', 20, _m
     why='With matched names the head can be kept; the package has it as head=\'match\'.');
 
 # %% ../nbs/10a_answers.ipynb #f6fcffcb
-def _top(f):
-    def g(maps, k): return f(maps, k)
-    return g
 Task('deepvis-top', 'implement', 'The images that excite a filter most', 10, lambda m, k: m.sum((2, 3)).topk(k, 0).indices.T,
     [('ascending', lambda m, k: m.sum((2, 3)).argsort(0)[:k].T, 'These images excite the filters least: argsort rises.'),
      ('filters-of-images', lambda m, k: m.sum((2, 3)).topk(k, 1).indices, 'For every image the strongest filters were found. It should be for every filter the strongest images: along the other axis.'),
@@ -441,7 +435,6 @@ def _reg(order='gdb', every=True, decay=True, blur=True):
         if order == 'dgb': x = (1 - theta)*x + eta*g
         elif order == 'weight': x = x + eta*(g - theta*x)
         else: x = (x + eta*g)*(1 - theta if decay else 1)
-        if order == 'keep' : return x
         if order != 'bgd' and blur and (t % n == 0 or not every): x = smooth(x)
         return x
     return f
@@ -480,7 +473,6 @@ Task('deepvis-normalise', 'extend', 'Steps of one length', 8, _unit_each,
     why='Now η means the same for every layer and every filter.');
 
 # %% ../nbs/10a_answers.ipynb #d02b5b49
-def _noise_augment(x, g): return x + torch.randn(x.shape, generator=g)
 def _record_augment():
     log = []
     def augment(x, g): log.append(x.clone()); return x + .1*torch.randn(x.shape, generator=g)
@@ -507,9 +499,6 @@ Task('views-pair', 'explain', 'The same view twice', 6, lambda augment, x, g: (a
     lambda: {'a batch of four': (_u(0, 4, 3, 6, 6), 7), 'one image': (_u(1, 1, 1, 5, 5), 0)}, _probe_pair,
     why='Views that are equal make the task trivial: the loss falls at once, and nothing is learned.')
 
-def _flip(f):
-    def g(x, u, p): return f(x, u, p)
-    return g
 def _rows(w): return w.view(-1, 1, 1, 1)
 Task('views-flip', 'implement', 'Each image its own coin', 8, lambda x, u, p: torch.where(_rows(u < p), x.flip(-1), x),
     [('whole-batch', lambda x, u, p: x.flip(-1) if u[0] < p else x, 'All images share one coin. Each needs its own, or the network can tell batches apart.'),
@@ -715,7 +704,7 @@ def _posterior(how):
     def f(P, x1, cand):
         P = P.double(); p1,p2 = P.sum(1), P.sum(0); rows = P[x1][:, cand]
         w = rows/p1[x1][:, None]/p2[cand] if how in ('ratio', 'raw') else rows/p1[x1][:, None] if how == 'conditional' else rows if how == 'joint-raw' else p2[cand].expand(len(x1), -1) if how == 'marginal' else rows/p1[x1][:, None]*p2[cand]
-        return w if how in ('raw', 'joint-raw') else w/w.sum(0 if how == 'columns' else 1, keepdim=True)
+        return w if how in ('raw', 'joint-raw') else w/w.sum(1, keepdim=True)
     return f
 def _down(P, x1, cand): w = _posterior('raw')(P, x1, cand); return w/w.sum(0)
 _T = torch.tensor([[.30, .05, .05], [.02, .18, .10], [.03, .07, .20]])
@@ -886,7 +875,7 @@ def _rise(net, x, channel, steps, eta, theta, every, smooth, how='right'):
         with torch.no_grad():
             x = x - eta*g if how == 'down' else x + eta*g
             if how != 'no-decay': x = (1 - theta)*x
-            if (t % every == 0 and how != 'no-blur') or how == 'blur-always' or (how == 'late' and t == steps): x = smooth(x)
+            if (t % every == 0 and how != 'no-blur') or how == 'blur-always': x = smooth(x)
     return x.detach()
 def _rise_as(how): return lambda *a: _rise(*a, how=how)
 def _probe_rise(f, net, x, channel, steps, eta, theta, every): return f(net, x, channel, steps, eta, theta, every, _half)

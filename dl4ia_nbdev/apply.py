@@ -15,7 +15,7 @@ from torch import nn
 from . import __version__
 from .data import ImageSet, _atomic, _check_n, _check_seed, _save_npz, open_image
 from .encoders import Encoder, _KINDS, _SHIPPED, build_encoder, load_encoder, pretrained, save_encoder
-from .evaluate import _directions, evaluate, feature_std, nearest, rankme, untrained
+from .evaluate import _directions, _neighbours_of, evaluate, feature_std, nearest, rankme, untrained
 from .kmeans import KMeans
 from .nearest import assign
 from .processes import World
@@ -157,15 +157,19 @@ def learn_folder(
     for f in ('run.pt', 'run.pt.before', 'run.json'): (out/f).unlink(missing_ok=True)
     world.wait(); return page
 
+def _distinct(images):
+    "Of pictures with the same pixels one: a judge must not have seen the answers"
+    from dl4ia_nbdev.folders import _digest
+    return torch.tensor(sorted({_digest(x): i for i,x in enumerate(images.images.numpy())}.values()))
+
 def _report(out, images, enc, new, history, method, settings, few, seed):
     "The page: what came in, whether it worked, what is near what, which groups there are"
     import matplotlib.pyplot as plt
-    from dl4ia_nbdev.folders import _digest
     from dl4ia_nbdev.plot import show_filters, show_grid, show_neighbours
     n = len(images); r = Report(f"What was learned from {settings['folder']}", f"{n} pictures, {settings['method']}, {settings['epochs']} epochs of {settings['encoder']} at {settings['size']}×{settings['size']}, no labels.")
     some = torch.linspace(0, n - 1, min(n, 2000)).long().unique(); part = images[some]; H = {'untrained': new.features(part, precision='auto'), 'trained': enc.features(part, precision='auto')}
     measured = {k: dict(std=feature_std(h), rank=rankme(h)) for k,h in H.items()}; table = None
-    own = torch.tensor([] if part.labels is None else sorted({_digest(x): i for i,x in enumerate(part.images.numpy())}.values())).long()       # of pictures with the same pixels one: a judge must not have seen the answers
+    own = torch.tensor([]).long() if part.labels is None else _distinct(part)
     if len(own) >= 20 and len(part.labels[own].unique()) > 1:
         order = own[torch.randperm(len(own), generator=torch.Generator().manual_seed(int(seed)))]; te,tr = order[:len(own)//5], order[len(own)//5:]
         with warnings.catch_warnings():
@@ -189,7 +193,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
         if n >= 4 and images.shape[1] in (1, 3):
             r.section('What is near what'); q = torch.linspace(0, len(part) - 1, min(5, len(part))).long(); k = min(6, len(part) - 1); fig,axs = plt.subplots(1, 2, figsize=(11, .8*len(q) + .5), layout='constrained')
             for ax,(name,h) in zip(axs, H.items()):
-                i = nearest(h, h[q], k + 1)[1]; i = torch.stack([row[row != j][:k] for row,j in zip(i, q)])
+                i = _neighbours_of(h, q, k)
                 show_neighbours(part.images[q], part.images[i], correct=None if part.labels is None else part.labels[i] == part.labels[q][:, None], ax=ax, title=name)
             r.figure(fig, 'Five pictures and their nearest, before training and after.' + ('' if part.labels is None else ' Green: the same subfolder.'), 'Two grids of small pictures')
         if n >= 20 and images.shape[1] in (1, 3):
@@ -208,7 +212,7 @@ def _report(out, images, enc, new, history, method, settings, few, seed):
 
 # %% ../nbs/08_apply.ipynb #66efc9bb
 def _encoder(encoder, device):
-    "An encoder, or the file of one"
+    "An encoder, which is moved, or the file of one"
     if isinstance(encoder, Encoder): return encoder.to(pick_device(None if device == 'auto' else device))
     if encoder in _SHIPPED and not Path(encoder).exists(): return pretrained(encoder, device)
     return load_encoder(encoder, device)
@@ -229,7 +233,7 @@ def _write_table(rows, path):
 
 def embed_folder(
     folder,                # Pictures
-    encoder,               # `Encoder`, its file, the folder that `learn_folder` wrote, or a name that `pretrained` knows
+    encoder,               # `Encoder` (it is moved to `device`), its file, the folder that `learn_folder` wrote, or a name that `pretrained` knows
     out=None,              # File for the features: .npz (files and features), .csv or .parquet (a row a file); None: none
     device:str='auto',     # 'auto': CUDA, then MPS, then the CPU
     cache=True,            # As in `ImageSet.from_folder`
@@ -350,7 +354,7 @@ def look_folder(
 def evaluate_folder(
     folder,                # Pictures in subfolders, which are the classes: those the judges learn from
     encoder,               # As in `embed_folder`
-    test=None,             # A folder of the same classes to judge on; None: a fifth of the pictures, each class divided alike
+    test=None,             # A folder of the same classes to judge on; None: a fifth of the pictures, each class divided alike; of pictures with the same pixels one is kept then, or a copy would give the answer away
     measures=('knn', 'linear', 'few', 'clusters', 'rankme', 'std'),  # As in `evaluate`
     seed:int=0,            # Of the division, and of everything that is drawn
     device:str='auto',     # As in `embed_folder`
@@ -360,12 +364,13 @@ def evaluate_folder(
     "The table of `evaluate` for a folder, normalised as the encoder's training pictures were; raises `ValueError` for a folder without subfolders, and for other classes in `test`"
     enc = _encoder(encoder, device); tr = _read(folder, enc.size, enc.channels, cache, progress, 4)
     if tr.labels is None: raise ValueError(f"folder: {folder} gives no classes to judge by: pictures must lie in two subfolders or more, and none beside these")
-    if test is None: te,tr = tr.split(.2, seed)
+    if test is None:
+        if len(one := _distinct(tr)) < len(tr) and progress: _say(f'{len(tr) - len(one)} pictures with the pixels of others are left out')
+        te,tr = tr[one].split(.2, seed)
     else:
         te = _read(test, enc.size, enc.channels, cache, progress)
         if te.class_names != tr.class_names: raise ValueError(f"test must have the subfolders of folder, {tr.class_names}, got {te.class_names}")
-    own = ImageSet(tr.images, tr.labels, tr.class_names, mean=enc.mean.cpu(), std=enc.std.cpu())
-    return evaluate({enc.spec['kind']: enc}, own, te, measures=measures, seed=seed, precision='auto', progress=progress)
+    return evaluate({enc.spec['kind']: enc}, tr.with_normalization(enc), te, measures=measures, seed=seed, precision='auto', progress=progress)
 
 # %% ../nbs/08_apply.ipynb #d65acdba
 def _learn(a):

@@ -175,7 +175,7 @@ class ImageSet:
         self.files:list[str]|None = None                    # of a folder: the images' names,
         self.skipped:list[tuple[str, str]] = []             # what could not be read (file, reason),
         self.duplicates:int|None = None                     # how many images have the pixels of an earlier one
-        self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten().clone() for o in (mean, std))
+        self._mean, self._std = (None if o is None else torch.as_tensor(o, dtype=torch.float32).flatten().cpu().clone() for o in (mean, std))
         for k,o in (('mean', self._mean), ('std', self._std)):
             if o is not None and len(o) != self.images.shape[1]: raise ValueError(f"{k} must have one entry a channel ({self.images.shape[1]}), got {len(o)}")
         if self._mean is not None and not torch.isfinite(self._mean).all(): raise ValueError(f"mean must be finite, got {self._mean.tolist()}")

@@ -21,7 +21,7 @@ from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_t
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -357,11 +357,11 @@ class DeepCluster:
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on
         callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
-        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop
+        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop (on a GPU: as far as its kernels are deterministic)
     )->'DeepCluster':
         """Run the loop; features that are maps are flattened. Under `accelerate launch` each process computes the features of its part of the images, K-means sums over all of them, and every process has the same clusters. Sets `labels_` (n,), `history_` (one record an epoch), `pca_`, `kmeans_` and `head_`.
 
-        Raises `ValueError` when there are fewer images than clusters, for an encoder that does not give one row an image and when a checkpoint does not fit these settings or images, `FileExistsError` for a checkpoint that exists without `resume`,
+        Raises `ValueError` when there are fewer images than clusters, for an encoder that does not give one row an image and when a checkpoint does not fit these settings, encoder or images, `FileExistsError` for a checkpoint that exists without `resume`,
         and `FloatingPointError` when features or loss are no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
@@ -403,7 +403,7 @@ class DeepCluster:
                 if stop: break
         return self
 
-    def _fingerprint(self, images): return _fingerprint(self.settings() | dict(augment=_told(self.augment)), images)
+    def _fingerprint(self, images): return _fingerprint(self.settings() | dict(augment=_told(self.augment), encoder=_built(self.encoder)), images)
 
     def _save(self, path, images, opts):
         km = self.kmeans_

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from .data import ImageSet, _check_seed, photos
-from .evaluate import _Watch, _kind
+from .evaluate import _Watch, _given, _kind
 from .nearest import _whole
 from .plot import show_grid
 from .train import _device, autocast, hold_memory, keep_modes, precision_dtype
@@ -138,7 +138,7 @@ class Direction(Objective):
         cosine:float=0.,  # Power p of the cosine that each place is multiplied by, cos floored at 0.1; 0: none
     ):
         "Raises `ValueError` for a vector that is not 1-d, not finite or all 0; whether it fits the layer is found when the network runs"
-        v = torch.as_tensor(vector).detach().double()
+        v = _given(vector, 'vector').double()
         if v.ndim != 1 or not torch.isfinite(v).all() or not v.any(): raise ValueError(f"vector must be (C,) finite numbers, not all 0, got shape {tuple(v.shape)}")
         v = v/v.norm()
         def f(acts):
@@ -188,10 +188,15 @@ def _frozen(model):
             for p,g,w in wanted: p.data = w; p.requires_grad_(g)
 
 # %% ../nbs/04_deepvis.ipynb #5e031323
+def _shown(o, hidden=''):
+    "Class and settings of a rule in a few words, whatever a subclass keeps"
+    word = lambda v: f'{v:g}' if isinstance(v, (int, float)) else f"{type(v).__name__}{tuple(v.shape)}" if hasattr(v, 'shape') else repr(v)[:40]
+    return f"{type(o).__name__}({', '.join(f'{k}={word(v)}' for k,v in vars(o).items() if k[0] != hidden)})"
+
 class Operator:
     "One piece of r: x ← op(x), where x is N×C×H×W, the image less its middle colour, g the gradient ∂a/∂x of the step and t its number, from 1"
     def __call__(self, x, g, t): return x
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k,v in vars(self).items())})"
+    def __repr__(self): return _shown(self)
 
 class Decay(Operator):
     "L2 decay, x ← (1 − θ) x: pulls bright and dark pixels back (Yosinski et al. 2015, §3)"
@@ -302,7 +307,7 @@ class Step:
         if isinstance(rate, Tensor): p.addcmul_(g, rate)
         else: p.add_(g, alpha=rate)
     def _rate(self, g): raise NotImplementedError
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k,v in vars(self).items() if k[0] != '_')})"
+    def __repr__(self): return _shown(self, '_')
 
 class Constant(Step):
     "The same η at each step"
@@ -431,11 +436,11 @@ class _OpenReLU(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if func not in self.kinds: return func(*args, **kwargs)
-        kwargs.pop('inplace', None)
-        plain = {torch.relu_: torch.relu, Tensor.relu_: torch.relu, F.hardtanh_: F.hardtanh}.get(func, func)
-        x = args[0] if args else kwargs['input']
-        with torch.no_grad(): y = plain(*args, **kwargs)
-        return _Through.apply(x, y)
+        plain = {torch.relu_: torch.relu, Tensor.relu_: torch.relu, F.hardtanh_: F.hardtanh}; at = dict(zip(('input', 'inplace') if func in (F.relu, F.relu6) else ('input', 'min_val', 'max_val', 'inplace'), args)) | kwargs
+        x,inplace = at.pop('input'), at.pop('inplace', False) or func in plain
+        with torch.no_grad(): y = plain.get(func, func)(x, **at)
+        out = _Through.apply(x.clone() if inplace else x, y)
+        return x.copy_(out) if inplace else out                            # (the caller may go on with x itself)
 
 # %% ../nbs/04_deepvis.ipynb #f3a8af7e
 def _gather(v, xy):
@@ -572,7 +577,7 @@ def maximise(
     pick = lambda o: o if len(o) == n else o*n
     if start is None: p = param._start(torch.cat([noise[s] for s in pick(seeds)]).to(device, dtype), mid, limits)
     else:
-        x = torch.as_tensor(start).detach(); x = (limits[0] + (limits[1] - limits[0])*(x/255) if x.dtype == torch.uint8 else x).to(device, dtype); x = x[None] if x.ndim == 3 else x
+        x = _given(start, 'start'); x = (limits[0] + (limits[1] - limits[0])*(x/255) if x.dtype == torch.uint8 else x).to(device, dtype); x = x[None] if x.ndim == 3 else x
         if x.ndim != 4 or x.shape[1:] != (c, *size) or len(x) not in (1, n): raise ValueError(f"start must be {c}×{size[0]}×{size[1]} or {n} of them, got shape {tuple(x.shape)}")
         if not torch.isfinite(x).all() or x.min() < limits[0] or x.max() > limits[1]: raise ValueError(f"start must lie in {limits[0]:g}…{limits[1]:g} (limits), got {x.min():.3g}…{x.max():.3g}")
         p = param._encode((x - mid).expand(n, -1, -1, -1).contiguous(), mid, limits)
@@ -684,7 +689,7 @@ def picture_scores(
     around its circle, in a Hann window: 0 for white noise, about −2 for photographs (Field 1987).
 
     Raises `ValueError` for what is not N×C×H×W, less than 12 pixels wide or high, of other whole numbers than bytes, or not finite."""
-    x = torch.as_tensor(images)
+    x = _given(images, 'images').cpu()
     if x.ndim != 4: raise ValueError(f"images must be N×C×H×W, got shape {tuple(x.shape)}")
     if min(x.shape[2:]) < 12: raise ValueError(f"images must be at least 12 pixels wide and high, got {x.shape[2]}×{x.shape[3]}")
     if x.dtype != torch.uint8 and not x.is_floating_point(): raise ValueError(f"images must be uint8 or float, got {x.dtype}")
@@ -726,8 +731,8 @@ def score(
     images:ImageSet,  # Real images of the same size, normalised as `maximise` did: `images.with_normalization(normalize)`
 )->list[dict]:        # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
     "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size or normalisation and for another number of objectives"
-    objectives = _listed(objective)
-    h,w = result.settings['input_size'] if isinstance(result.settings['input_size'], tuple) else (result.settings['input_size'],)*2
+    objectives = _listed(objective); h,w = result.settings['input_size']
+    if not isinstance(images, ImageSet): raise TypeError(f"images must be an ImageSet, normalised as maximise did (images.with_normalization(normalize)), got {type(images).__name__}")
     if tuple(images.shape[2:]) != (h, w): raise ValueError(f"images must have the size that the network saw, {h}×{w}, or sums over maps cannot be compared; got {images.shape[2]}×{images.shape[3]}")
     if len(objectives) not in (1, len(result)): raise ValueError(f"objective must be one or as many as result has images ({len(result)}), got {len(objectives)}")
     lo,hi = result.settings['limits']; mean,std = (torch.tensor(o) for o in result.settings['normalize'] or ([0.], [1.]))
@@ -869,6 +874,7 @@ def top_patches(
     top:dict,             # What top_images gave
 )->tuple[Tensor, Tensor]: # (patches (C, k, Ch, h, w) uint8, maps (C, k, h, w) float32 in [0, 1])
     "What the most excited unit of each top image saw, its receptive field cut out, and the filter's map over the same pixels, of the top response's scale; a field larger than the image gives the whole image; raises `ValueError` for a layer that does not exist"
+    if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     C,k = top['indices'].shape; ch,H,W = images.shape[1:]
     fields:Sequence = receptive_field(model, layer, max(H, W), ch)
     flat,back = top['indices'].flatten().unique(return_inverse=True); got = []
@@ -907,6 +913,7 @@ def show_top_images(
     title:str='filter {}',                 # Above each mosaic; {} stands for the filter
 )->np.ndarray:                             # Array of axes
     "A 3×3 mosaic of the top images for each filter, strongest first; patches are dimmed where the filter's map is low"
+    if not isinstance(images, (ImageSet, tuple)): images = ImageSet.from_arrays(images)
     c = len(top['channels'])
     if axs is None:
         nrow = -(-c // ncol); _,axs = plt.subplots(nrow, ncol, figsize=(1.7*ncol, 1.9*nrow), squeeze=False)
@@ -955,9 +962,10 @@ def explorer(
 ):                                         # An ipywidgets box
     "Choose a layer, a filter and a way of drawing it, and watch the picture grow (needs ipywidgets and a running notebook)"
     import io
+    if images is not None and not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     import ipywidgets as w
     from PIL import Image
-    names = layers_of(model, size, len(normalize.mean) if isinstance(normalize, ImageSet) else None)
+    names = layers_of(model, size, _normalisation(normalize, None, model)[2])
     layer,how,go = w.Dropdown(options=list(names), description='layer'), w.Dropdown(options=_LOOKS, description='look'), w.Button(description='grow')
     channel = w.BoundedIntText(min=0, max=next(iter(names.values())) - 1, description='filter')
     picture,nine,says = w.Image(width=zoom, height=zoom), w.Image(width=zoom, height=zoom), w.Label()
@@ -967,7 +975,7 @@ def explorer(
         out = io.BytesIO(); Image.fromarray(a).resize((zoom, zoom), Image.NEAREST).save(out, 'png'); return out.getvalue()
     def grow(_):
         if images is not None:
-            top = top_images(model, images, layer.value, channels=channel.value); x = images.images[top['indices'][0]]
+            top = top_images(model, images, layer.value, min(9, len(images)), channel.value); x = images.images[top['indices'][0]]; x = torch.cat([x, x.new_zeros(9 - len(x), *x.shape[1:])])
             nine.value = png(torch.cat([torch.cat(list(x[i:i + 3]), 2) for i in (0, 3, 6)], 1))
         def watch(t, x, a):
             if t % every and t != steps: return

@@ -282,6 +282,10 @@ def nearest(
         for o,c in enumerate(b.split(rows)): t = slice(o*rows, o*rows + len(c)); s[t],i[t] = _top(torch.mm(c, a.T, out=S[:len(c)]), int(k))
     return s, i
 
+def _neighbours_of(h, rows, k):
+    "The k nearest rows of `h` to each of its `rows`, itself left out: (len(rows), k)"
+    return torch.stack([i[i != j][:k] for i,j in zip(nearest(h, h[rows], k + 1)[1].cpu(), rows)])
+
 def _vote(s, i, ya, temperature=None):
     "The class that wins among neighbours i (m, k) of similarity s"
     s = s.double()

@@ -80,7 +80,9 @@ def _read(path):
     "A notebook, or None for what is none"
     try: nb = json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError): return None
-    return nb if isinstance(nb, dict) and isinstance(nb.get('cells'), list) and all(isinstance(c, dict) and 'cell_type' in c for c in nb['cells']) else None
+    whole = isinstance(nb, dict) and isinstance(nb.get('cells'), list) and all(isinstance(c, dict) and 'cell_type' in c for c in nb['cells'])
+    dicts = lambda o: isinstance(o, list) and all(isinstance(d, dict) and isinstance(d.get('data', {}), dict) for d in o)
+    return nb if whole and isinstance(nb.get('metadata', {}), dict) and isinstance(nb.get('metadata', {}).get('dl4ia', {}), dict) and all(dicts(c.get('outputs', [])) and isinstance(c.get('source', ''), (str, list)) for c in nb['cells']) else None
 
 def _worked_on(path):
     "Has somebody changed this file since it was written?"
@@ -94,7 +96,7 @@ def write_exercises(
     only=None,              # Names of notebooks; None: all
 )->dict:                    # path -> 'written' or 'kept'
     "Write the notebooks. A file that was changed since it was written is kept, unless `force`; raises `NotADirectoryError` where `out` is a file, `ValueError` for a notebook that there is not"
-    out = Path(out); names = [only] if isinstance(only, str) else sheets() if only is None else list(only)
+    out = Path(out).expanduser(); names = [only] if isinstance(only, str) else sheets() if only is None else list(only)
     if out.exists() and not out.is_dir(): raise NotADirectoryError(f"out must be a folder, {out} is a file")
     nbs = {o: sheet_notebook(o, solutions) for o in names}; done = {}
     for name,nb in nbs.items():
@@ -149,7 +151,7 @@ def grade(
     timeout:int=300,   # Seconds a cell may take when they are run
 )->dict:               # sheet -> Table: a row a notebook, a column an exercise: 'passed', 'wrong: the mistake', 'open'
     "Read the verdicts of students' notebooks. What is no exercise is left out; raises `FileNotFoundError` where there is none"
-    paths = [Path(o) for o in (paths if isinstance(paths, (list, tuple)) else [paths])]; found = []
+    paths = [Path(o).expanduser() for o in (paths if isinstance(paths, (list, tuple)) else [paths])]; found = []
     for o in paths:
         if not o.exists(): raise FileNotFoundError(f"paths: there is no {o}")
         found += [(q, q.relative_to(o).as_posix()) for q in sorted(o.rglob('*.ipynb')) if '.ipynb_checkpoints' not in q.parts] if o.is_dir() else [(o, o.name)]

@@ -137,7 +137,7 @@ def _spread_out(X, k, g, n_trials, w):
     n, t = len(X), n_trials
     x2 = torch.cat([torch.linalg.vecdot(x, x) for x in X.split(max(64, 2**18//X.shape[1]))])
     if w is not None: w = (w/w.max()).to(X.dtype)                           # (only ratios count)
-    first = _draw(torch.ones(n) if w is None else w, torch.rand(1, generator=g, dtype=torch.float64))
+    first = _draw(x2.new_ones(n) if w is None else w, torch.rand(1, generator=g, dtype=torch.float64))
     D = _sq_to(X, x2, first)[0]                                             # (n,): squared distance to the nearest centre so far
     chosen, size, pool, buf = [int(first)], t, [], torch.empty(t, n, dtype=X.dtype, device=X.device)
     most = max(t, min(8*t, 2**23//n))

@@ -66,7 +66,7 @@ def show_cases(
 def map_2d(
     H,                       # (n, d) features
     method:str='pca',        # 'pca': the two directions of largest variance; 'tsne': neighbours stay neighbours (van der Maaten & Hinton 2008, scikit-learn's)
-    perplexity:float=30.,    # Of t-SNE: about how many neighbours count; less than n
+    perplexity:float=30.,    # Of t-SNE: about how many neighbours count; at most a third of the rows
     seed:int=0,              # Of t-SNE
 )->Tensor:                   # (n, 2) float32
     "Positions on a plane; distances between far groups mean nothing with t-SNE; raises `ValueError` for another method and too few rows"

@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 from torch import nn
 from .alexnet import AlexNet
 from .data import ImageSet
-from .deepvis import Channel, _LOOKS, layers_of, look, maximise
-from .evaluate import nearest
+from .deepvis import Channel, _LOOKS, _normalisation, layers_of, look, maximise
+from .evaluate import _neighbours_of
 from .kmeans import KMeans, assign
 from .nearest import _whole
 from .plot import figure_png, palette, plot_clusters, show_filters, show_grid, show_image, show_neighbours
@@ -56,7 +56,9 @@ class Player:
         ncol=None,     # Pictures a row; None: all in one
     ):                 # A matplotlib figure
         "Several states side by side"
-        states = list(states); ncol = ncol or len(states); nrow = -(-len(states)//ncol)
+        states = list(states)
+        if not states: raise ValueError("states must hold at least one dict, got none")
+        ncol = ncol or len(states); nrow = -(-len(states)//ncol)
         fig = plt.figure(figsize=(self.size[0]*ncol, self.size[1]*nrow), layout='constrained')
         for sub,s in zip(fig.subfigures(nrow, ncol, squeeze=False).ravel(), states): self.paint(sub, **self.state(**s))
         return fig
@@ -114,14 +116,16 @@ def play_maps(
     images:ImageSet,       # Pictures to choose from
 )->Player:
     "Feature maps: `layer`, `filter`, `picture`; for the first layer the filter itself beside them"
-    layers = [l for l in net.tap_names if l.startswith('conv')]; conv = next(o for o in net.modules() if isinstance(o, nn.Conv2d)); x = images.normalize(images.images[:24])
-    with keep_modes(net), torch.no_grad(): net.eval(); every = net.taps(x, layers[-1]); acts = {l: every[l] for l in layers}
+    layers = [l for l in getattr(net, 'tap_names', ()) if l.startswith('conv')]
+    if not layers: raise ValueError(f"net must have taps of convolutions, as AlexNet has, got {type(net).__name__} without")
+    conv = next(o for o in net.modules() if isinstance(o, nn.Conv2d)); x = images.normalize(images.images[:24]).to(conv.weight)
+    with keep_modes(net), torch.no_grad(): net.eval(); every = net.taps(x, layers[-1]); acts = {l: every[l].float().cpu() for l in layers}
     def paint(fig, layer, filter, picture):
-        a = acts[layer]; c = min(filter, a.shape[1] - 1); m = a[picture, c].float(); first = layer == layers[0] and conv.weight.shape[1] in (1, 3)
+        a = acts[layer]; c = min(filter, a.shape[1] - 1); m = a[picture, c]; first = layer == layers[0] and conv.weight.shape[1] in (1, 3)
         axs = fig.subplots(1, 3 + first); show_image(images.images[picture], ax=axs[0], title=f'picture {picture}')
-        if first: show_filters(conv.weight[c:c + 1].detach().float(), ax=axs[1], title=f'filter {c}')
+        if first: show_filters(conv.weight[c:c + 1].detach().float().cpu(), ax=axs[1], title=f'filter {c}')
         ax = axs[-2]; ax.imshow(m, cmap='magma', vmin=0, vmax=max(1e-9, float(a[:, c].max()))); ax.set_axis_off(); ax.set_title(f'map {layer}, {c}\nsum {float(m.sum()):.3g}', fontsize=10)
-        s = a[:, c].flatten(1).sum(1).float(); ax = axs[-1]; ax.bar(range(len(s)), s, color=[palette[1] if i == picture else palette[0] for i in range(len(s))]); ax.set(title='sum of each picture', xticks=[]); ax.title.set_fontsize(10); ax.spines[['top', 'right']].set_visible(False)
+        s = a[:, c].flatten(1).sum(1); ax = axs[-1]; ax.bar(range(len(s)), s, color=[palette[1] if i == picture else palette[0] for i in range(len(s))]); ax.set(title='sum of each picture', xticks=[]); ax.title.set_fontsize(10); ax.spines[['top', 'right']].set_visible(False)
     return Player(paint, (7.5, 2.1), layer=layers, filter=(0, max(a.shape[1] for a in acts.values()) - 1), picture=(0, len(x) - 1))
 
 # %% ../nbs/09a_play.ipynb #ca1a3a94
@@ -131,11 +135,12 @@ def play_maximise(
     size:int=64,       # Side of the image
 )->Player:
     "Activation maximisation: `layer`, `filter`, `steps`, and the way of drawing (`how`, as in `look`)"
-    found = {l: c for l,c in layers_of(net, size, len(normalize.mean) if isinstance(normalize, ImageSet) else None).items() if c > 3}; convs = [l for l in found if isinstance(net.get_submodule(l), nn.Conv2d)]
+    found = {l: c for l,c in layers_of(net, size, _normalisation(normalize, None, net)[2]).items() if c > 3}; convs = [l for l in found if isinstance(net.get_submodule(l), nn.Conv2d)]
+    if not convs: raise ValueError(f"net must have convolutions of more than three filters, got {type(net).__name__} without")
     def paint(fig, layer, filter, steps, how):
         c = min(filter, found[layer] - 1); made = maximise(net, [Channel(layer, c)], size=size, normalize=normalize, **look(how, steps=steps))
         show_image(made.images[0].float().cpu().clamp(0, 1), ax=fig.subplots(), title=f'{layer}, {c}: {how}, {steps} steps')
-    return Player(paint, (2.6, 2.8), layer=convs[::-1], filter=(0, max(found.values()) - 1), steps=(8, 256, 64), how=list(_LOOKS))
+    return Player(paint, (2.6, 2.8), layer=convs[::-1], filter=(0, max(found[l] for l in convs) - 1), steps=(8, 256, 64), how=list(_LOOKS))
 
 # %% ../nbs/09a_play.ipynb #c32bce46
 def play_views(
@@ -177,8 +182,8 @@ def play_neighbours(
     "The nearest pictures of one in each space: `query`"
     for name,h in spaces.items():
         if len(h) != len(images): raise ValueError(f"spaces[{name!r}] must have one row a picture ({len(images)}), got {len(h)}")
-    found = {}
-    for name,h in spaces.items(): i = nearest(h, h, _whole(k, 'k') + 1)[1]; found[name] = torch.stack([r[r != j][:k] for j,r in enumerate(i)])
+    if _whole(k, 'k') >= len(images): raise ValueError(f"k must be below the number of pictures ({len(images)}), got {k}")
+    found = {name: _neighbours_of(h, torch.arange(len(h)), k) for name,h in spaces.items()}
     def paint(fig, query):
         i = torch.stack([f[query] for f in found.values()]); y = images.labels
         show_neighbours(images.images[query].expand(len(i), -1, -1, -1), images.images[i], titles=list(found), correct=None if y is None else y[i] == y[query], ax=fig.subplots())

@@ -54,12 +54,12 @@ def _array(x, name, rank, shape, image=True):
     return x.astype(np.float64 if rank == 2 else np.float32)
 
 def _images(x, name='images', rank=4):
-    "`x` as float32 N×C×H×W with 1 or 3 channels; two channels become the length of the vector they make"
+    "`x` as float32 N×C×H×W with 1 or 3 channels; two channels become the length of the vector they make, over √2: within 0…1 as they are"
     x = _array(x, name, rank, 'N×C×H×W' if rank == 4 else 'C×H×W')
     if rank == 3: x = x[None]
     c = x.shape[1]
     if c not in (1,2,3): raise ValueError(f"{name} must have 1, 2 or 3 channels, got {c} (shape {'×'.join(map(str, x.shape))}); show_feature_maps draws more")
-    return np.sqrt((x**2).sum(1, keepdims=True)) if c == 2 else x
+    return np.sqrt((x**2).mean(1, keepdims=True)) if c == 2 else x
 
 def _rescale(x, scale, name):
     "Values of N×C×H×W brought to 0…1: 'none' checks, 'each' stretches every image, 'all' stretches all by one range"

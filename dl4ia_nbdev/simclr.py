@@ -17,7 +17,7 @@ from .data import ImageSet, _check_seed
 from .evaluate import _Order, _check_encoder, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World
-from .train import Progress, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, RandomResizedCrop, Views, _generator, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -114,6 +114,12 @@ class _NTXent(torch.autograd.Function):
         a,b = (d*ctx.g).chunk(2)
         return a.to(ctx.kinds[0]), b.to(ctx.kinds[1]), None, None, None, None
 
+def _check_pair(z1, z2):
+    "Two (N, d) of floats, or an error that says what came"
+    for name,z in (('z1', z1), ('z2', z2)):
+        if not isinstance(z, Tensor) or not z.is_floating_point(): raise TypeError(f"{name} must be a floating point tensor, got {z.dtype if isinstance(z, Tensor) else type(z).__name__}")
+    if z1.ndim != 2 or z1.shape != z2.shape: raise ValueError(f"z1 and z2 must have the same shape (N, d), got {tuple(z1.shape)} and {tuple(z2.shape)}")
+
 def nt_xent(
     z1:Tensor,               # (N, d) projections of the first views, N at least 2, any floating dtype
     z2:Tensor,               # (N, d) projections of the second views, in the same order
@@ -127,9 +133,7 @@ def nt_xent(
     the processes by their numbers of pairs (`fit` does so; DistributedDataParallel, for equal numbers), is that of one process with the whole batch. Can be differentiated once; `create_graph=True` raises `RuntimeError`.
 
     Raises `TypeError` for what is no floating tensor; `ValueError` for shapes that differ, fewer than two pairs, a temperature below 0.005 and values that are not finite."""
-    for name,z in (('z1', z1), ('z2', z2)):
-        if not isinstance(z, Tensor) or not z.is_floating_point(): raise TypeError(f"{name} must be a floating point tensor, got {z.dtype if isinstance(z, Tensor) else type(z).__name__}")
-    if z1.ndim != 2 or z1.shape != z2.shape: raise ValueError(f"z1 and z2 must have the same shape (N, d), got {tuple(z1.shape)} and {tuple(z2.shape)}")
+    _check_pair(z1, z2)
     world,rows = _others(z1) if gather else (None, None)
     if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
@@ -161,8 +165,9 @@ def attraction(
     z1:Tensor,  # (N, d) projections of the first views
     z2:Tensor,  # (N, d) projections of the second views
 )->Tensor:      # Scalar between 0 and 2
-    "One minus the mean cosine of partners: NT-Xent's numerator alone, which a constant network minimises; rows of zeros count 0 and get no gradient. Raises `ValueError` for projections of two shapes"
-    if z1.ndim != 2 or z1.shape != z2.shape: raise ValueError(f"z1 and z2 must be two (N, d) of one shape, got {tuple(z1.shape)} and {tuple(z2.shape)}")
+    "One minus the mean cosine of partners: NT-Xent's numerator alone, which a constant network minimises; rows of zeros count 0 and get no gradient. Raises `ValueError` for projections of two shapes and for none, `TypeError` for what are no floating point tensors"
+    _check_pair(z1, z2)
+    if not len(z1): raise ValueError("z1 must hold at least one pair, got none")
     a,b = (_normal(z if z.dtype == torch.float64 else z.float()) for z in (z1, z2))
     return 1 - (a*b).sum(1).mean()
 
@@ -280,8 +285,9 @@ class SimCLR:
         encoder:nn.Module, # As above
         **settings,        # What shall differ
     )->'SimCLR':
-        "Settings that work on thousands of small images in minutes (chosen by measurement): AdamW, temperature 0.1, batches of 128; raises what the constructor raises"
-        own: dict[str, Any] = dict(optimizer='adamw', lr=2e-3, weight_decay=1e-2, temperature=.1, batch_size=128)
+        "Settings that work on thousands of small images in minutes (chosen by measurement): AdamW, temperature 0.1, batches of 128 (another optimiser has its own rate and decay); raises what the constructor raises"
+        own: dict[str, Any] = dict(optimizer='adamw', temperature=.1, batch_size=128)
+        if (own | settings)['optimizer'] == 'adamw': own |= dict(lr=2e-3, weight_decay=1e-2)
         return cls(encoder, **(own | settings))
 
     def settings(self)->dict: # name -> value
@@ -343,11 +349,11 @@ class SimCLR:
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on. A set with a method pairs(rows, seed) makes its own pairs, which the views, if given, change further
         callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
-        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop; with other `epochs` the learning rate takes up their schedule, and a warning says so
+        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop (on a GPU: as far as its kernels are deterministic); with other `epochs` the learning rate takes up their schedule, and a warning says so
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
@@ -368,7 +374,7 @@ class SimCLR:
                 try: self.head_(torch.zeros(2, d, device=device))
                 except RuntimeError as err: raise ValueError(f"projection_head must take the encoder's features, {d} numbers an image: {str(err).splitlines()[0]}") from err
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
-            mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
+            mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), encoder=_built(self.encoder), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
                 got = _resume(path, both, opt, mine); self.history_ = got['history']
                 if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)

@@ -155,7 +155,7 @@ def tour(
         e = environment(); v = ', '.join(f'{k} {o}' for k,o in e['versions'].items() if o)
         r.footer = f"Seed {seed}. {v}, Python {e['python']}. {e['cpu']}, {e['threads']} threads. {e['date']}. {time.perf_counter() - t0:.0f} seconds {end}."
         return r.write(page)
-    kept = 0
+    kept, mine = 0, set(plt.get_fignums())
     with _ctrl_c() as pressed:
         try:
             S:dict = dict(seed=int(seed), quick=quick, results=[], train=photo_patches(32, n, seed=seed), test=photo_patches(32, 500, split='test', seed=seed))
@@ -166,7 +166,7 @@ def tour(
             with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
                 for i,(label,steps,stage) in enumerate(_STAGES, 1):
                     t = time.perf_counter()
-                    with Progress(steps or (2 if quick else 6), f'[{i}/{len(_STAGES)}] {label}', progress) as bar: stage(r, S, bar)
+                    with Progress(steps or (2 if quick else 3), f'[{i}/{len(_STAGES)}] {label}', progress) as bar: stage(r, S, bar)
                     if pressed: raise KeyboardInterrupt
                     times.append(dict(stage=label, seconds=round(time.perf_counter() - t, 1)))
                     done = write('so far'); kept = len(r.sections)
@@ -179,7 +179,8 @@ def tour(
             return write('in all')
         except BaseException as e:
             if not (pressed or isinstance(e, KeyboardInterrupt)): raise
-            plt.close('all'); del r.sections[kept:]
+            for i in set(plt.get_fignums()) - mine: plt.close(i)
+            del r.sections[kept:]
             if done: r.section('Stopped').text(f"Stopped by hand during {label}. What is above was finished.", 'warn'); write('until it was stopped')
             raise TourInterrupted(page if done else None, label) from None
 

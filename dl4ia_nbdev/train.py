@@ -453,6 +453,10 @@ def _told(o):
     "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
     return f"{_said(o)} ({_stamp(_known(o, values=False))[:12]})"
 
+def _built(module):
+    "How a module is made, in a few letters: two with the same weights can differ, by their dropout say"
+    return f"{type(module).__name__} ({_stamp(_said(module))[:12]})"
+
 def _fingerprint(settings, images):
     "What two runs must share to be one: settings, number of images, and a digest of some of them, of some pixels of all, in their order, and of their normalisation"
     x = images.images; some = x.flatten(1)[:, :: max(1, x[0].numel()//16)]

@@ -390,7 +390,7 @@ class GaussianBlur(Operator):
         return w
     def change(self, x, params):
         "Blur small images; raises `ValueError` for a kernel too large to be reflected at the border"
-        with _full_products(x.device): return self._by_products(x, self._weights(x, params['sigma']).to(x.dtype))
+        with _full_products(x.device): return self._by_products(x, self._weights(x, params['sigma']).to(x))
     def apply(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
         if x.device.type == 'cpu' and max(x.shape[2:]) <= 128: return super().apply(x, params)
@@ -405,7 +405,7 @@ class GaussianBlur(Operator):
         "Rows, then columns, each by one product with a band matrix an image: sooner where images are small"
         (m,_,*sides),r = x.shape, w.shape[1] - 1
         def band(n):                                                                       # (m, n, n): what pixel i takes of pixel j, reflected at the border
-            i = torch.arange(n)[:, None]; j = n - 1 - (n - 1 - (i + torch.arange(-r, r + 1)).abs()).abs()
+            i = torch.arange(n, device=x.device)[:, None]; j = n - 1 - (n - 1 - (i + torch.arange(-r, r + 1, device=x.device)).abs()).abs()
             both = torch.cat([w[:, 1:].flip(1), w], 1)[:, None].expand(m, n, 2*r + 1)
             return x.new_zeros(m, n*n).index_add_(1, (i*n + j).flatten(), both.reshape(m, -1)).view(m, n, n)
         down = band(sides[0]); across = down if sides[0] == sides[1] else band(sides[1]); x = torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)

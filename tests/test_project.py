@@ -82,6 +82,15 @@ def test_no_machine_paths():
 
 # ---- notebooks ----
 
+def test_architecture_table():
+    "Every module stands in CONTRIBUTING's table, with its notebook, and imports from rows above its own alone"
+    rows = re.findall(r'^\| `(\w+)` \| `(\w+)` \|', (root/'CONTRIBUTING.md').read_text(encoding='utf-8'), re.M); order = [m for _,m in rows]
+    assert sorted(order) == sorted(p.stem for p in (root/'dl4ia_nbdev').glob('*.py') if not p.stem.startswith('_'))
+    for nb,m in rows:
+        text = (root/'dl4ia_nbdev'/f'{m}.py').read_text(encoding='utf-8')
+        assert f'File to edit: ../nbs/{nb}.ipynb' in text
+        assert not [o for o in re.findall(r'^from \.(\w+) import', text, re.M) if order.index(o) >= order.index(m)], m
+
 def test_sidebar_lists_every_notebook():
     assert sorted(f'nbs/{o}' for o in sidebar_pages()) == sorted(o for o in notebooks if not any(p[0] in '_.' for p in Path(o).parts))
     assert len(set(sidebar_pages())) == len(sidebar_pages())

@@ -1,5 +1,5 @@
 "Networks, files, arrays and settings as people bring them: each of these once gave a wrong number, a raw error or a crash"
-import os, struct, warnings
+import json, os, struct, warnings
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -11,15 +11,19 @@ from torch import nn
 
 import dl4ia_nbdev.folders as folders
 from dl4ia_nbdev.alexnet import alexnet, layer_table
+from dl4ia_nbdev.apply import evaluate_folder
 from dl4ia_nbdev.data import ImageSet, digits, open_image
 from dl4ia_nbdev.deepcluster import DeepCluster
-from dl4ia_nbdev.deepvis import Channel, Fourier, Objective, Pixels, Unit, layers_of, maximise, receptive_field, responses, score, top_images
+from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
+from dl4ia_nbdev.encoders import pretrained
 from dl4ia_nbdev.evaluate import LinearProbe, embed, evaluate, knn_accuracy, nmi, retrieval, supervised, untrained
+from dl4ia_nbdev.exercises import grade, write_exercises
 from dl4ia_nbdev.infonce import TablePair
 from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
-from dl4ia_nbdev.plot import show_grid
+from dl4ia_nbdev.play import Player, play_maps, play_neighbours
+from dl4ia_nbdev.plot import show_grid, show_image
 from dl4ia_nbdev.report import load_results, save_results
-from dl4ia_nbdev.simclr import SimCLR
+from dl4ia_nbdev.simclr import SimCLR, attraction
 from dl4ia_nbdev.train import load_run, save_run
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
@@ -234,3 +238,79 @@ def test_names_and_grey():
     a, b, c = (Objective(lambda acts: acts['input'].mean((1, 2, 3)), name=n) for n in 'ABC')
     assert (repr(a - (b + c)), repr(a - b + c), repr(a - b)) == ('A − (B + C)', 'A − B + C', 'A − B')
     assert maximise(alexnet('small', None, seed=0, in_channels=1), Channel('conv1', 0), size=8, steps=1, param=Fourier(colours=digits('test'))).images.shape == (1, 1, 8, 8)
+
+
+def test_rules_of_ones_own():
+    class Mask(Operator):
+        def __init__(self, m): self.m, self.name, self.more = m, 'half', None
+        def __call__(self, x, g, t): return x*self.m
+    net = nn.Sequential(nn.Conv2d(3, 4, 3)); m = maximise(net, Channel('0', 0), size=12, steps=2, r=[Mask(torch.ones(12, 12))])
+    assert m.settings['r'] == ["[Mask(m=Tensor(12, 12), name='half', more=None)]"]
+
+
+def test_rectifiers_in_place():
+    class Net(nn.Module):
+        def __init__(self, how): super().__init__(); torch.manual_seed(0); self.conv, self.how = nn.Conv2d(3, 4, 3), how
+        def forward(self, x): x = self.conv(x); y = self.how(x); return x if y is None else y
+    def silent(how):
+        net = Net(how)
+        with torch.no_grad(): net.conv.weight[2] *= .1; net.conv.bias[2] = -.6
+        return maximise(nn.Sequential(net), Unit('0', 2), size=12, steps=30, r=(), param=Pixels())
+    want = silent(torch.relu)
+    assert want.history[0][0]['woken']
+    for how in (lambda x: (torch.relu_(x), None)[1], lambda x: (x.relu_(), None)[1], lambda x: (nn.functional.relu(x, inplace=True), None)[1], lambda x: (nn.functional.relu(x, True), None)[1]):
+        torch.testing.assert_close(silent(how).images, want.images)
+
+
+def test_arrays_all_the_way():
+    net, ims = nn.Sequential(nn.Conv2d(3, 4, 3)), pictures(12, 12); x = ims.images.numpy()
+    top = top_images(net, x, '0', k=4); patches = top_patches(net, x, '0', top); show_top_images(x, top); show_top_images(patches, top)
+    with pytest.raises(TypeError, match='images must be an ImageSet'): score(net, Channel('0', 0), maximise(net, Channel('0', 0), size=12, steps=1), x)
+    assert picture_scores(x[..., ::-1])[0]['total_variation'] == pytest.approx(picture_scores(x)[0]['total_variation'])
+    assert maximise(net, Direction('0', np.arange(4.)[::-1]), size=12, steps=1, start=np.full((3, 12, 12), .5)[..., ::-1]).images.shape == (1, 3, 12, 12)
+    explorer(net, size=12, steps=2, images=x[:5]).grow(None); plt.close('all')
+
+
+def test_pictures_with_handles():
+    with pytest.raises(ValueError, match='net must have taps'): play_maps(pretrained(), pictures(4, 32))
+    with pytest.raises(ValueError, match='k must be below the number of pictures'): play_neighbours(pictures(6), {'a': X[:6]}, k=6)
+    with pytest.raises(ValueError, match='states must hold'): Player(lambda fig, a: None, (1, 1), a=(0, 1)).strip([])
+
+
+def test_two_channels_are_drawn():
+    ax = show_image(torch.full((2, 4, 4), 255, dtype=torch.uint8)); assert ax.images[0].get_array().max() == pytest.approx(1.); plt.close('all')
+
+
+def test_other_optimisers_of_small():
+    for name, want in (('adamw', (2e-3, 1e-2)), ('lars', (None, 1e-6)), ('sgd', (None, 1e-6))): s = SimCLR.small(flat(), optimizer=name); assert (s.lr, s.weight_decay) == want
+    assert SimCLR.small(flat(), optimizer='lars', lr=.3).lr == .3
+    with pytest.raises(TypeError, match='z1 must be a floating point tensor'): attraction(X, X)
+    with pytest.raises(ValueError, match='at least one pair'): attraction(torch.zeros(0, 4), torch.zeros(0, 4))
+
+
+def test_resume_knows_the_dropout(tmp_path):
+    ims = pictures(40)
+    def net(p): torch.manual_seed(0); return nn.Sequential(nn.Flatten(), nn.Dropout(p), nn.Linear(192, 8))
+    for i, make in enumerate((lambda p: SimCLR.small(net(p), **quiet), lambda p: DeepCluster.small(net(p), n_clusters=4, augment=None, **quiet))):
+        make(.5).fit(ims, checkpoint=tmp_path/str(i))
+        with pytest.raises(ValueError, match='encoder: .* there'): make(0.).fit(ims, checkpoint=tmp_path/str(i), resume=True)
+
+
+def test_copies_on_both_sides(tmp_path):
+    rng = np.random.default_rng(0)
+    for c in 'ab':
+        (tmp_path/c).mkdir()
+        for i in range(20):
+            p = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            for j in range(3): Image.fromarray(p).save(tmp_path/c/f'{i}_{j}.png')         # noise, each picture three times: nothing to learn but the copies
+    with warnings.catch_warnings():
+        warnings.simplefilter('error'); t = evaluate_folder(tmp_path, pretrained(), measures=('knn',), cache=False)
+    assert '8 test images' in t.protocol
+
+
+def test_exercises_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path)); monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    (path,) = write_exercises('~/ex', only='kmeans'); nb = json.loads(path.read_text(encoding='utf-8')); nb['cells'][3]['source'] = ['mine']; path.write_text(json.dumps(nb), encoding='utf-8')
+    assert list(write_exercises('~/ex', only='kmeans').values()) == ['kept']
+    for i, odd in enumerate(({'metadata': None, 'cells': []}, {'metadata': {}, 'cells': [dict(cell_type='code', source='', outputs=None)]})): (path.parent/f'odd{i}.ipynb').write_text(json.dumps(odd), encoding='utf-8')
+    assert len(list(grade('~/ex')['unread'])) == 2
