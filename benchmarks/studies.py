@@ -164,7 +164,7 @@ def sheet(r, quick, along=False):
 
 
 SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout'), alexnet_imagenette=('sheet', 'longer', 'along', 'no_dropout'))
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout', 'no_dropout'), alexnet_imagenette=('sheet', 'longer', 'along'))
 
 
 def short(v):
@@ -179,7 +179,7 @@ def collect(rows, folder):
     "The results files that the pages draw, of studies that have runs; each run with the machine and the versions that it was made with"
     for name, studies in RESULTS.items():
         mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date', 'versions') if k in r['environment']}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
-        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data='CIFAR-10, lossy files' if name != 'alexnet_imagenette' else 'Imagenette', **(dict(base=mini) if name == 'ablations' else {})))
+        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data={'alexnet_imagenette': 'Imagenette', 'deepcluster_seeds': 'CIFAR-10, lossy files; no_dropout: Imagenette'}.get(name, 'CIFAR-10, lossy files'), **(dict(base=mini) if name == 'ablations' else {})))
 
 
 def work(study, r, quick):

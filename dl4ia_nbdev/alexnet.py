@@ -13,8 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .data import _check_seed
-from .train import _existing
+from .train import _existing, fork_seed
 
 # %% ../nbs/02_alexnet.ipynb #fa306c50
 class Sobel(nn.Module):
@@ -146,10 +145,7 @@ def alexnet(
 )->AlexNet:
     "An AlexNet by name; raises `ValueError` for a variant that does not exist and a seed below 0"
     if variant not in _VARIANTS: raise ValueError(f"variant must be one of {list(_VARIANTS)}, got {variant!r}")
-    if seed is not None: _check_seed(seed)
-    with torch.random.fork_rng(enabled=seed is not None):
-        if seed is not None: torch.manual_seed(seed)
-        return AlexNet(n_classes, **(_VARIANTS[variant] | kwargs))
+    with fork_seed(seed): return AlexNet(n_classes, **(_VARIANTS[variant] | kwargs))
 
 def count_parameters(
     model:nn.Module, # Any module

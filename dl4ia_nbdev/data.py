@@ -104,7 +104,7 @@ def _to_uint8(images, name='images'):
     elif isinstance(images, (list, tuple)) and len(images) and all(isinstance(o, (np.ndarray, Tensor)) for o in images):
         shapes = {tuple(o.shape) for o in images}
         if len(shapes) > 1: raise ValueError(f"{name} must all have one shape to be stacked, got {sorted(shapes)[:4]}; resize them first")
-        x = torch.stack([torch.as_tensor(o) for o in images])
+        x = torch.stack([o.detach().cpu() if isinstance(o, Tensor) else torch.from_numpy(np.array(o, o.dtype.newbyteorder('='))) for o in images])
     else: raise TypeError(f"{name} must be a numpy array, a tensor or a list of them, got {_describe(images)}")
     if x.dtype == torch.bool: raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}; multiply a mask by 255")
     if x.ndim == 3 and (x.shape[0] in (1, 3, 4) or x.shape[2] in (3, 4)):
@@ -113,7 +113,7 @@ def _to_uint8(images, name='images'):
     if x.ndim != 4: raise ValueError(f"{name} must have rank 4 (N×C×H×W or N×H×W×C) or 3 (N×H×W), got shape {tuple(x.shape)}")
     if len(x) == 0: raise ValueError(f"{name} is empty: at least one image is wanted, got shape {tuple(x.shape)}")
     c,h,w = x.shape[1:]
-    if c > 4 and h != w and (w in (1, 3, 4) or c == h and w < c): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
+    if c > 4 and h != w and (w <= 4 or c == h and w < c): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
     if x.shape[1] * x.shape[2] * x.shape[3] == 0: raise ValueError(f"{name} must have pixels, got shape {tuple(x.shape)}")
     if x.dtype == torch.uint8: return x                                       # a memory map stays one
     if x.is_complex(): raise TypeError(f"{name} must be real numbers, got {x.dtype}")
@@ -122,8 +122,8 @@ def _to_uint8(images, name='images'):
             bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"{name} must be finite, got NaN or infinity in {len(bad)} image(s), the first at {bad[:5]}")
         lo,hi = x.min().item(), x.max().item()
-        if lo < 0 or hi > 1: raise ValueError(f"{name} as floats must lie in [0, 1], got [{lo:.3g}, {hi:.3g}]; for 0…255 pass uint8")
-        return (x * 255).round().to(torch.uint8).contiguous()
+        if lo < -1e-6 or hi > 1 + 1e-6: raise ValueError(f"{name} as floats must lie in [0, 1], got [{lo:.3g}, {hi:.3g}]; for 0…255 pass uint8")
+        return (x.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()
     x = x.long(); lo,hi = int(x.min()), int(x.max())
     if lo < 0 or hi > 255: raise ValueError(f"{name} as integers must lie in 0…255, got {lo}…{hi}")
     return x.to(torch.uint8).contiguous()
@@ -133,16 +133,16 @@ def _to_labels(labels, n, name='labels'):
     if not isinstance(labels, Tensor):
         labels = np.asarray(labels)
         if labels.dtype.kind not in 'iu': raise TypeError(f"{name} must be integers, got {labels.dtype}")
-        labels = np.ascontiguousarray(labels, np.int64)
+        labels = np.array(labels, np.int64)
     y = torch.as_tensor(labels).cpu()
     if y.ndim != 1 or len(y) != n: raise ValueError(f"{name} must be 1-d with one entry an image ({n}), got shape {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool: raise TypeError(f"{name} must be integers, got {y.dtype}")
     if len(y) and y.min() < 0: raise ValueError(f"{name} must be 0 or more, got {int(y.min())}")
-    return y.long()
+    return y.long().clone()                                                   # (shares nothing with what came)
 
 def _index(i, n, name):
     "An index as a tensor of positions: integers as they are, a boolean mask of length `n` as the places where it is true"
-    i = torch.as_tensor(i).cpu()
+    i = torch.as_tensor(i if isinstance(i, Tensor) else np.array(i)).cpu()
     if i.ndim != 1: raise IndexError(f"{name} must be 1-d, got shape {tuple(i.shape)}")
     if i.dtype == torch.bool:
         if len(i) != n: raise IndexError(f"{name}: a boolean index must have length {n}, got {len(i)}")
@@ -305,7 +305,7 @@ class ImageSet:
         for i in range(0, n - (n % batch_size if drop_last else 0), batch_size):
             ix = slice(i, i + batch_size) if order is None else order[i:i + batch_size]
             x = self.images[ix].to(device)
-            yield self.normalize(x) if normalize else x.clone() if order is None and x.device.type == 'cpu' else x, (None if self.labels is None else self.labels[ix].to(device))
+            yield self.normalize(x) if normalize else x.clone() if order is None and x.device.type == 'cpu' else x, (None if self.labels is None else self.labels[ix].clone().to(device))
 
     def save(self,
         path:str|Path, # A folder; made if needed

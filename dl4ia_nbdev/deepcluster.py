@@ -17,11 +17,11 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
-from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _normalised_as, _own_knn, _remember
+from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _given, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World
-from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -49,7 +49,7 @@ class PCAWhiten:
         world:World|None=None,   # Processes that each hold a part of the rows; None: `H` is all there is
     )->'PCAWhiten':
         "Sets `mean_` (d,), `components_` (d, k), both float64, and `explained_`, the kept share of the variance; raises `ValueError` for NaN and infinity, and for fewer than two rows"
-        H = torch.as_tensor(H)
+        H = _given(H, 'H')
         if H.ndim != 2 or len(H) < 2: raise ValueError(f"H must be (n, d) with n of at least 2, got shape {tuple(H.shape)}")
         _finite(H)
         add = (lambda t: t) if world is None else world.sum
@@ -105,13 +105,13 @@ class PCAWhiten:
     )->Tensor:    # (n, at most dim) float32 on the device of H
         "Centred, rotated, whitened, normalised features; raises `RuntimeError` before `fit`, `ValueError` for another width, NaN and infinity"
         if getattr(self, 'mean_', None) is None: raise RuntimeError("this PCAWhiten has not been fitted: call fit(H) first")
-        H = torch.as_tensor(H)
+        home, H = getattr(H, 'device', 'cpu'), _given(H, 'H')
         if H.ndim != 2 or H.shape[1] != len(self.mean_): raise ValueError(f"H must be (n, {len(self.mean_)}), got shape {tuple(H.shape)}")
         _finite(H)
         work = torch.float32 if H.element_size() <= 4 and self.whiten and len(self.mean_) > 1024 else torch.float64
         mu = self.mean_.to(H.device, work); V = None if self.components_ is None else self.components_.to(H.device, work)
         with _full_products(H.device): out = [h.to(work) - mu if V is None else (h.to(work) - mu)@V for h in H.split(max(1, 2**22//H.shape[1]))]
-        return torch.cat([(F.normalize(z, dim=1, eps=torch.finfo(z.dtype).tiny) if self.l2 else z).float() for z in out])
+        return torch.cat([(F.normalize(z, dim=1, eps=torch.finfo(z.dtype).tiny) if self.l2 else z).float() for z in out]).to(home)
 
 def pca_whiten(
     H:Tensor,     # (n, d) features
@@ -164,7 +164,7 @@ def crop_flip(
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 0, 2] = cw*torch.where(u[4] < .5, 1., -1.), (1 - cw)*(2*u[2] - 1)
     theta[:, 1, 1], theta[:, 1, 2] = ch, (1 - ch)*(2*u[3] - 1)
-    return F.grid_sample(x, F.affine_grid(theta.to(x.device, x.dtype), list(x.shape), align_corners=False), padding_mode='border', align_corners=False)
+    return _sample(x, F.affine_grid(theta.to(x.device, x.dtype), list(x.shape), align_corners=False))
 
 # %% ../nbs/03_deepcluster.ipynb #5fed8a00
 def centroid_head(
@@ -416,9 +416,10 @@ class DeepCluster:
         got = _resume(path, both, opts, self._fingerprint(images))
         self.labels_, self.history_ = got['labels'], got['history']
         self.pca_ = PCAWhiten(self.pca_dim, whiten=self.whiten, l2=self.l2)
-        self.pca_.mean_, self.pca_.components_, self.pca_.explained_ = (o.to(self.head_.weight.device) if isinstance(o, Tensor) else o for o in (got['pca'][k] for k in ('mean', 'components', 'explained')))
+        home = _given(self.head_.weight, 'head').device
+        self.pca_.mean_, self.pca_.components_, self.pca_.explained_ = (o.to(home) if isinstance(o, Tensor) else o for o in (got['pca'][k] for k in ('mean', 'components', 'explained')))
         self.kmeans_ = KMeans(self.n_clusters, init=got['centroids'])
-        self.kmeans_.cluster_centers_, self.kmeans_.labels_, self.kmeans_.n_features_in_ = got['centroids'].to(self.head_.weight.device), self.labels_, got['centroids'].shape[1]
+        self.kmeans_.cluster_centers_, self.kmeans_.labels_, self.kmeans_.n_features_in_ = got['centroids'].to(home), self.labels_, got['centroids'].shape[1]
         return len(self.history_)
 
     def _fitted(self):

@@ -51,6 +51,9 @@ def _normalised_as(images, run):
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images, **({} if norm is None else vars(norm)))
     return images if norm is None or torch.equal(images.mean, norm.mean) and torch.equal(images.std, norm.std) else images.with_normalization(norm)
 
+def _same_classes(train, test):
+    if train.class_names is not None and test.class_names is not None and train.class_names != test.class_names: raise ValueError(f"test must have train's class_names in their order, or its labels mean other classes: got {test.class_names}, train has {train.class_names}")
+
 def _labels(images, name, why='judged')->Tensor:
     if images.labels is None: raise ValueError(f"{name} must have labels to be {why} by")
     return images.labels
@@ -168,9 +171,9 @@ def embed(
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     pool = _python(pool)
     if pool is not None and pool != 'paper' and not (isinstance(pool, int) and pool >= 1): raise ValueError(f"pool must be None, 'paper' or at least 1, got {pool!r}")
-    device = _device(encoder); precision_dtype(precision, device)
+    device = _device(encoder); kind = str(precision_dtype(precision, device))            # (what 'auto' means here)
     layers:list = list(layer) if isinstance(layer, (list, tuple)) else [layer]; names = list(getattr(encoder, 'tap_names', ())); tap = all(l in names for l in layers)
-    files = {} if cache is None else {l: _feature_file(cache, encoder, images, l, pool, precision) for l in layers}; out = {}
+    files = {} if cache is None else {l: _feature_file(cache, encoder, images, l, pool, kind) for l in layers}; out = {}
     for l,f in files.items():
         try: h = torch.from_numpy(np.load(f, allow_pickle=False))
         except (OSError, ValueError, EOFError): continue                                     # not there, or not whole: made again
@@ -205,8 +208,9 @@ def _given(x, name):
     if isinstance(x, np.ndarray):
         if x.dtype.kind not in 'biufc': raise TypeError(f"{name} must hold numbers, got an array of {x.dtype}")
         if x.ndim: x = np.ascontiguousarray(x, x.dtype.newbyteorder('='))
-    try: return torch.as_tensor(x).detach()
+    try: x = torch.as_tensor(x).detach()
     except (TypeError, ValueError, RuntimeError) as e: raise TypeError(f"{name} must hold numbers, got {type(x).__name__} ({str(e).splitlines()[0]})") from e
+    return x if x.device.type in ('cpu', 'cuda') else x.cpu()                # others have no float64
 
 def _numbers(x, name):
     "(n, d) finite floats where they are (float64 stays, whole numbers of four bytes and more become it, all else float32); what cannot be features is refused by name"
@@ -338,12 +342,12 @@ def _standardize(a, b):
     m = a.mean(0); c = a - m; s = _spread(a, c)
     return c.div_(s), (b - m).div_(s)
 
-def _stratified(y, share, seed):
-    "Rows of a part with that share of each class (at least one row of it), the same for the same seed; sorted"
+def _stratified(y, share, seed, spare=0):
+    "Rows of a part with that share of each class (at least one row of it; `spare` of them stay), the same for the same seed; sorted"
     g = torch.Generator().manual_seed(int(seed)); got = []
     for c in y.unique().cpu():
         ix = (y == c).nonzero().flatten(); n = max(1, round(share*len(ix))) if isinstance(share, float) else min(share, len(ix))
-        got.append(ix[torch.randperm(len(ix), generator=g)[:n].to(ix.device)])
+        got.append(ix[torch.randperm(len(ix), generator=g)[:min(n, len(ix) - spare)].to(ix.device)])
     return torch.cat(got).sort().values
 
 class LinearProbe:
@@ -397,7 +401,7 @@ class LinearProbe:
             fewest = int(t.bincount().min())
             if fewest < 2: l2 = 1e-2                                                 # nothing can be held out
             else:
-                held = torch.zeros(n, dtype=torch.bool, device=X.device); held[_stratified(t, float(self.holdout), self.seed)] = True; A,ta,B,tb = X[~held], t[~held], X[held], t[held]; A = A.bfloat16() if fast_bfloat16(A.device) else A       # half the numbers to read; the final solution is float32's
+                held = torch.zeros(n, dtype=torch.bool, device=X.device); held[_stratified(t, float(self.holdout), self.seed, 1)] = True; A,ta,B,tb = X[~held], t[~held], X[held], t[held]; A = A.bfloat16() if fast_bfloat16(A.device) else A       # half the numbers to read; the final solution is float32's
                 best:tuple = (math.inf,); worse = 0
                 for lam in self.grid:                                                # from strong to weak, each from the solution before
                     W,b = self._solve(A, ta, c, lam, s, Q, W, b, max(1e-3, self.tol)); out = torch.addmm(b*_unit_b, B, W.T); loss = F.cross_entropy(out, tb).item()
@@ -474,8 +478,8 @@ def layer_probes(
     l2:float|None=None,             # As in `LinearProbe`
     precision:str='float32',        # Of the encoder, as in `precision_dtype`
 )->dict[str, float]:                # layer -> accuracy
-    "Accuracy of a linear probe on each layer, maps averaged to at most 9,600 numbers (Zhang et al. 2016, §4; Caron et al. 2018, §4.2); one pass over the images for all layers; raises `ValueError` for sets without labels"
-    ya,yb = _labels(train, 'train'), _labels(test, 'test')
+    "Accuracy of a linear probe on each layer, maps averaged to at most 9,600 numbers (Zhang et al. 2016, §4; Caron et al. 2018, §4.2); one pass over the images for all layers; raises `ValueError` for sets without labels and of other classes than each other"
+    _same_classes(train, test); ya,yb = _labels(train, 'train'), _labels(test, 'test')
     if layers is None: layers = [n for n in getattr(encoder, 'tap_names', ()) if n.startswith('conv')]
     if not layers: raise ValueError(f"layers must name at least one layer: {type(encoder).__name__} has no taps to choose from")
     a,b = (embed(encoder, s, list(layers), pool, precision=precision) for s in (train, test.with_normalization(train)))
@@ -641,13 +645,13 @@ def supervised(
 )->list[dict]:               # The history of `fit`
     "Train an encoder with labels: the upper end of a table; raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
     _check_encoder(encoder)
-    _labels(train, 'train', 'supervised'); _check_trainable(encoder); _remember(encoder, train)
+    _labels(train, 'train', 'supervised'); _check_trainable(encoder)
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):
         d = embed(encoder, train[:2]).shape[1]; order = _Order(encoder.to(memory_format=torch.channels_last))
         with torch.no_grad(), fork_seed(0): encoder.eval(); order(encoder, train.normalize(train.images[:2]).to(device))          # (whether it reads its maps by `view` is found out here)
-        net = nn.Sequential(encoder, nn.Flatten(), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
+        _remember(encoder, train); net = nn.Sequential(encoder, nn.Flatten(), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
         steps = epochs*(len(train)//batch_size if full else 1)
         opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=weight_decay)
         factor = lambda i: min((i + 1)/max(1, steps/5), .5 + .5*math.cos(math.pi*max(0., i/steps - .2)/.8))
@@ -762,6 +766,7 @@ def _pairs(encoder, images, views, seed, **kw):
     got = []
     for v in range(2):
         with fork_seed(1000*seed + v): x = torch.cat([views(p.float()/255) for p in images.images.split(256)])
+        if x.min() < -.5 or x.max() > 1.5: raise ValueError(f"views must give floats in [0, 1], and normalise nothing, got {x.min():.3g} to {x.max():.3g}")
         got.append(embed(encoder, ImageSet(x.clamp(0, 1), mean=images.mean, std=images.std), **kw))
     return got
 
@@ -852,7 +857,8 @@ def _represented(encoder, train, test, untrained, with_labels, seed):
         if isinstance(es[0], nn.Module): nets.setdefault(_architecture(es[0]), (name, es[0]))
     before, after = {'raw pixels': [(_raw(train), _raw(test))]}, {}
     made = callable(untrained)                         # then it says which network, whatever others there are
-    for name,e in list(nets.values())[:1 if made else None]:
+    if with_labels is not None and not (nets or made): raise ValueError("with_labels trains a network, and encoder holds features alone: give untrained=, a function seed -> module")
+    for name,e in [('', None)] if made else list(nets.values()):
         tag = '' if len(nets) == 1 or made else f' {name}'
         if untrained: before[f'untrained{tag}'] = [untrained(seed + s) for s in range(3)] if made else [_new(e, seed + s) for s in range(untrained)]
         if with_labels is not None: new = untrained(seed) if made else _new(e, seed); supervised(new, train, **(dict(seed=seed, progress=False) | with_labels)); after[f'supervised{tag}'] = [new]
@@ -881,7 +887,7 @@ def evaluate(
         if not isinstance(s, ImageSet): raise TypeError(f"{nm} must be an ImageSet, got {type(s).__name__}")
         _labels(s, nm)
     if len((y := _labels(train, 'train')).unique()) < 2: raise ValueError(f"train must hold at least two classes, got only class {int(y[0])}")
-    if train.class_names is not None and test.class_names is not None and train.class_names != test.class_names: raise ValueError(f"test must have train's class_names in their order, or its labels mean other classes: got {test.class_names}, train has {train.class_names}")
+    _same_classes(train, test)
     if (both := _shared_images(train, test)): warnings.warn(f"train and test share {both} image{'s'*(both > 1)} ({100*both/len(test):.1f} % of test): the judges have seen the answers", stacklevel=2)
     test = test.with_normalization(train); p = _Protocol(train, test, measures, few, layer, pool, precision, views, bootstrap, seed)
     for c,k,got in (('knn', 10, p.k), ('knn200', 200, p.k200)):

@@ -80,9 +80,9 @@ def _read(path):
     "A notebook, or None for what is none"
     try: nb = json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError): return None
-    whole = isinstance(nb, dict) and isinstance(nb.get('cells'), list) and all(isinstance(c, dict) and 'cell_type' in c for c in nb['cells'])
-    dicts = lambda o: isinstance(o, list) and all(isinstance(d, dict) and isinstance(d.get('data', {}), dict) for d in o)
-    return nb if whole and isinstance(nb.get('metadata', {}), dict) and isinstance(nb.get('metadata', {}).get('dl4ia', {}), dict) and all(dicts(c.get('outputs', [])) and isinstance(c.get('source', ''), (str, list)) for c in nb['cells']) else None
+    fits = lambda o, **kinds: isinstance(o, dict) and all(isinstance(o[k], kind) for k,kind in kinds.items() if k in o)
+    whole = fits(nb, cells=list, metadata=dict) and 'cells' in nb and fits(nb.get('metadata', {}), dl4ia=dict) and all(fits(c, outputs=list, source=(str, list)) and 'cell_type' in c and all(fits(o, data=dict) for o in c.get('outputs', [])) for c in nb['cells'])
+    return nb if whole else None
 
 def _worked_on(path):
     "Has somebody changed this file since it was written?"

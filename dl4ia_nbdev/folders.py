@@ -27,14 +27,14 @@ def scan_folder(
         try:
             st = os.stat(d)
             if (st.st_dev, st.st_ino) in seen: continue
-            seen.add((st.st_dev, st.st_ino)); entries = list(os.scandir(d))
+            seen.add((st.st_dev, st.st_ino)); entries = sorted(os.scandir(d), key=lambda e: e.name, reverse=True)
         except OSError as err: problems.append((name or '.', f'folder: {err.strerror or err}')); continue
         for e in entries:
             if e.name.startswith('.') or e.name == '__MACOSX': continue
             n = f'{name}/{e.name}' if name else e.name
             try:
                 st = e.stat()
-                if stat.S_ISDIR(st.st_mode): todo.append((n, e.path))
+                if stat.S_ISDIR(st.st_mode): todo.insert(0 if e.is_symlink() else len(todo), (n, e.path))       # (a folder counts once: under its own name, else under the first of its links)
                 elif os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES:
                     if stat.S_ISREG(st.st_mode): files.append((n, st.st_size, max(st.st_mtime_ns, st.st_ctime_ns)))          # (a rename changes the latter alone)
                     else: problems.append((n, 'it is no regular file'))
@@ -54,7 +54,7 @@ class _Store:
             with np.load(self.root/'index.npz', allow_pickle=False) as z:
                 got = json.loads(bytes(z['text']).decode('utf-8', 'surrogateescape')); shape = tuple(int(o) for o in z['shape']); f = self.root/got['pixels']; self.old = f
                 if f.stat().st_size != int(np.prod(shape)): return
-                self.pixels = np.memmap(f, np.uint8, 'c', shape=shape) if shape[0] else None; self.shape, self.names = shape[1:], got['names']
+                self.pixels = np.memmap(f, np.uint8, 'c', shape=shape) if shape[0] else None; self.shape = shape[1:]
                 for n,s,t,r,d in zip(got['names'], z['bytes'].tolist(), z['times'].tolist(), z['rows'].tolist(), z['digests']): self.known[n] = (s, t, r, d.tobytes(), got['reasons'].get(n))
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error): self.known, self.pixels = {}, None          # not there, or not whole: read again
     def begin(self, shape, most):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .evaluate import _normal
 from .nearest import _full_products, _whole
-from .train import _python, fork_seed
+from .train import _device, _python, fork_seed
 
 # %% ../nbs/06_infonce.ipynb #60188517
 class TablePair:
@@ -143,5 +143,5 @@ def train_critic(
     opt = torch.optim.Adam(critic.parameters(), lr); plan = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
     with fork_seed(seed), torch.enable_grad():
         for _ in range(steps):
-            loss = info_nce(critic(*pair.sample(n))); opt.zero_grad(); loss.backward(); opt.step(); plan.step(); losses.append(loss.item())
+            loss = info_nce(critic(*(x.to(_device(critic)) for x in pair.sample(n)))); opt.zero_grad(); loss.backward(); opt.step(); plan.step(); losses.append(loss.item())
     return losses

@@ -354,8 +354,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         for name in ('spherical', 'warm_start', 'trace'):
             if not isinstance(v := getattr(self, name), (bool, np.bool_)): raise TypeError(f"{name} must be True or False, got {v!r}")
         if self.device is not None:
-            try: torch.device(self.device)
+            try: kind = torch.device(self.device).type
             except (RuntimeError, TypeError) as e: raise ValueError(f"device must be a name that torch knows or None, got {self.device!r}") from e
+            if kind not in ('cpu', 'cuda'): raise ValueError(f"device must have float64, as 'cpu' and 'cuda' have, got {self.device!r}; with None points elsewhere are worked on by the CPU")
         if self.max_points_per_cluster is not None: _whole(self.max_points_per_cluster, 'max_points_per_cluster')
         _check_way(self.screen, self.chunk_size); _whole(self.n_clusters, 'n_clusters')
 

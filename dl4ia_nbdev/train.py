@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import _atomic, _check_seed
 from .processes import World, whole_batch_norm
@@ -38,6 +39,12 @@ def fork_seed(
             random.setstate(states[0]); np.random.set_state(states[1])
             if mps is not None: torch.mps.set_rng_state(mps)
 
+def _sample(x, grid):
+    "`x` read at `grid`, bilinear, beyond its border the last pixels"
+    if x.device.type != 'mps': return F.grid_sample(x, grid, padding_mode='border', align_corners=False)
+    inside = grid.new_tensor([1 - 1/n for n in (x.shape[3], x.shape[2])])
+    return F.grid_sample(x, grid.clamp(-inside, inside), align_corners=False)             # the same, where there is no border
+
 def pick_device(
     device=None, # None: CUDA if there is one, then Apple's MPS, then the CPU; else what is asked for
 )->torch.device:
@@ -45,6 +52,7 @@ def pick_device(
     try: d = torch.device(('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu') if device is None else device)
     except RuntimeError as e: raise ValueError(f"device must be 'cpu', 'cuda' (or 'cuda:1' …) or 'mps', got {str(device)!r}") from e
     if d.type == 'cuda' and not torch.cuda.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no CUDA device; use 'cpu'")
+    if d.type == 'cuda' and d.index is not None and d.index >= torch.cuda.device_count(): raise ValueError(f"device={str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
     if d.type == 'mps' and not torch.backends.mps.is_available(): raise ValueError(f"device={str(device)!r}: this machine has no MPS device; use 'cpu'")
     if d.type == 'cuda' and d.index is not None and int(os.environ.get('LOCAL_WORLD_SIZE', 1)) > 1 and d.index != int(os.environ.get('LOCAL_RANK', 0)): raise ValueError(f"device={str(device)!r}: several processes of this machine need a GPU each; use 'cuda'")
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0))) if d == torch.device('cuda') and 'LOCAL_RANK' in os.environ else d
@@ -176,7 +184,7 @@ def _call(callbacks, run, rec, history, world=None):
         except StopTraining: stop = True                                     # (the others see this epoch too)
     return stop if world is None or world.size == 1 else any(n for n, in world.counts(int(stop)))
 
-def _device(module): return next((p.device for p in module.parameters()), torch.device('cpu'))
+def _device(module): return next((t.device for t in (*module.parameters(), *module.buffers())), torch.device('cpu'))
 
 def _share(batch, world):
     "(this process's rows of a batch: every world-size-th; their weight, with which means over the processes' rows average to the batch's)"
@@ -326,7 +334,7 @@ def save_run(
     "Write weights, optimisers, torch's random states (CPU and CUDA), `state` and a digest of it all, atomically; the file that was there is kept as `….before`. Raises `TypeError` for a `state` that could not be read back, `IsADirectoryError` where `path` is a folder"
     opts = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    ck = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, kinds=[type(o).__name__ for o in opts], state=_python(state)); ck['digest'] = _stamp(ck)
+    ck = dict(model=model.state_dict(), optimizers=[_python(o.state_dict()) for o in opts], rng=torch.get_rng_state(), rng_cuda=cuda, kinds=[type(o).__name__ for o in opts], state=_python(state)); ck['digest'] = _stamp(ck)
     path = Path(path).expanduser()
     def write(tmp):
         torch.save(ck, tmp)

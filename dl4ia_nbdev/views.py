@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
 from .nearest import _full_products
+from .train import _sample
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
 _block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a part of it that a processor's cache takes
@@ -112,11 +113,11 @@ class RandomResizedCrop(Operator):
     name = 'crop'
     def __init__(self,
         size,                 # Height and width of the result, or one number for both
-        scale=(.08, 1.),      # Share of the image's area, drawn evenly
-        ratio=(3/4, 4/3),     # Width over height, drawn evenly in the logarithm
+        scale=(.08, 1.),      # Share of the image's area, drawn evenly, or one number
+        ratio=(3/4, 4/3),     # Width over height, drawn evenly in the logarithm, or one number
     ):
         "Raises `ValueError` for a size, scale or ratio that is none"
-        self.size, self.scale, self.ratio = _size(size), _range(scale, 'scale', 1., 0., 1.), _range(ratio, 'ratio')
+        self.size, self.scale, self.ratio = _size(size), *(_range((v, v) if isinstance(v, numbers.Real) else v, k, 1., 0., top) for v,k,top in ((scale, 'scale', 1.), (ratio, 'ratio', math.inf)))
         for k,v in (('scale', self.scale), ('ratio', self.ratio)):
             if v[0] <= 0: raise ValueError(f"{k} must be larger than 0, got {v}")
     def draw(self, n, shape, generator=None):
@@ -190,7 +191,7 @@ def _by_grid(x, box, flip, size):
         c = (i + .5)*(length.to(x.dtype)/n_out)[:, None] - .5                              # in pixels of the box, held inside it
         at.append(((torch.minimum(c.clamp_min(0), (length[:, None] - 1).to(x.dtype)) + first[:, None])*2 + 1)/n_in - 1)
     grid = torch.view_as_real(torch.complex(*(o.expand(len(x), *size) for o in (at[0][:, None], at[1][:, :, None]))))         # (pairs: sooner made than by stacking)
-    return F.grid_sample(x, grid, align_corners=False, padding_mode='border')
+    return _sample(x, grid)
 
 def _one_by_one(src, rows, box, flip, size, dtype):
     "Bytes on the CPU: torch's resize in whole numbers; (m, C, *size) in [0, 255]"

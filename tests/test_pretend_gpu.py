@@ -87,7 +87,7 @@ def test_views(cuda, size):
 
 
 def test_losses(cuda):
-    from dl4ia_nbdev.infonce import info_nce
+    from dl4ia_nbdev.infonce import GaussianPair, NetCritic, info_nce, train_critic
     from dl4ia_nbdev.simclr import LARS, attraction, nt_xent
     z = [torch.randn(40, 16, generator=torch.Generator().manual_seed(j)) for j in (0, 1)]
     for f in (nt_xent, lambda a, b: nt_xent(a, b, .02), lambda a, b: nt_xent(a, b, .1, tile=16), attraction, info_nce, lambda a, b: info_nce(a, b, .1, positive=torch.arange(40).flip(0).to(a.device))):
@@ -95,6 +95,7 @@ def test_losses(cuda):
         for d in ('cpu', cuda):
             zs = [o.clone().to(d).requires_grad_() for o in z]; loss = f(*zs); loss.backward(); got.append([o.cpu().detach() for o in (loss, *(o.grad for o in zs))])
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*got))
+    train_critic(GaussianPair(2, .5), NetCritic(2).to(cuda), n=16, steps=2)
     w = nn.Parameter(torch.randn(4, 3).to(cuda)); opt = LARS([w], .1, weight_decay=1e-3); w.square().sum().backward(); opt.step(); there(w.detach())
 
 
@@ -116,6 +117,7 @@ def test_training(cuda):
 
 def test_judges(cuda):
     from dl4ia_nbdev import evaluate as E
+    from dl4ia_nbdev.alexnet import Sobel
     from dl4ia_nbdev.encoders import ConvNet, Encoder
     from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, plot_similarities, plot_spectrum
     tr, te = patches(80), patches(40, split='test'); g = torch.Generator().manual_seed(0); H = {o: torch.randn(len(s), 12, generator=g) + s.labels[:, None] % 3 for o, s in (('tr', tr), ('te', te))}
@@ -125,7 +127,7 @@ def test_judges(cuda):
         for args in (on, there_too): got = f(*args); assert got == pytest.approx(want, abs=.06), f
     for a in E.nearest(on[0], on[2], 5): there(a)
     net = ConvNet((8, 16)).to(cuda); enc = Encoder(net, dict(kind='convnet', size=24, channels=3)).to(cuda)
-    E.embed(net, tr), E.embed(net, tr, ['0']) if '0' in dict(net.named_modules()) else None, enc.features(tr)
+    E.embed(Sobel().to(cuda), tr), E.embed(net, tr), E.embed(net, tr, ['0']) if '0' in dict(net.named_modules()) else None, enc.features(tr)
     t = E.evaluate({'mine': net, 'features': (on[0], on[2])}, tr, te, measures=('knn', 'clusters', 'rankme', 'std'), untrained=1, progress=False); assert len(list(t)) >= 4
     E.evaluate(enc, tr.with_normalization(enc), te, measures=('knn',), untrained=1, progress=False)
     map_2d(on[0]); plot_map(on[0], tr.labels); plot_spectrum({'a': on[0]}); plot_similarities(on[0], tr.labels)

@@ -13,10 +13,10 @@ import dl4ia_nbdev.folders as folders
 from dl4ia_nbdev.alexnet import alexnet, layer_table
 from dl4ia_nbdev.apply import evaluate_folder
 from dl4ia_nbdev.data import ImageSet, digits, open_image
-from dl4ia_nbdev.deepcluster import DeepCluster
+from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten
 from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
-from dl4ia_nbdev.encoders import pretrained
-from dl4ia_nbdev.evaluate import LinearProbe, embed, evaluate, knn_accuracy, nmi, retrieval, supervised, untrained
+from dl4ia_nbdev.encoders import Encoder, pretrained
+from dl4ia_nbdev.evaluate import LinearProbe, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
 from dl4ia_nbdev.exercises import grade, write_exercises
 from dl4ia_nbdev.infonce import TablePair
 from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
@@ -25,6 +25,7 @@ from dl4ia_nbdev.plot import show_grid, show_image
 from dl4ia_nbdev.report import load_results, save_results
 from dl4ia_nbdev.simclr import SimCLR, attraction
 from dl4ia_nbdev.train import load_run, save_run
+from dl4ia_nbdev.views import Augment, Normalize, RandomHorizontalFlip, RandomResizedCrop
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
 y = np.arange(60) % 3
@@ -314,3 +315,44 @@ def test_exercises_at_home(tmp_path, monkeypatch):
     assert list(write_exercises('~/ex', only='kmeans').values()) == ['kept']
     for i, odd in enumerate(({'metadata': None, 'cells': []}, {'metadata': {}, 'cells': [dict(cell_type='code', source='', outputs=None)]})): (path.parent/f'odd{i}.ipynb').write_text(json.dumps(odd), encoding='utf-8')
     assert len(list(grade('~/ex')['unread'])) == 2
+
+
+def test_sets_share_no_labels():
+    labels = np.arange(12); s = ImageSet(pictures(12).images, labels); t = ImageSet(s.images, s.labels); labels[:] = 0
+    for shuffle in (False, True): _, y = next(s.batches(4, shuffle=shuffle)); y += 1
+    t.labels[:] = 5; assert s.labels.tolist() == list(range(12))
+
+
+def test_arrays_of_any_kind():
+    s, x = pictures(12), np.zeros((6, 40, 60, 2), np.uint8)
+    assert torch.equal(s[np.argsort(X[:12, 0])[::-1]].images, s[np.argsort(X[:12, 0])[::-1].copy()].images) and len(next(s.batches(4, order=np.arange(12)[::-1]))[0]) == 4
+    assert ImageSet(x).shape == (6, 2, 40, 60) and torch.equal(ImageSet([a[:, ::-1] for a in s.images.numpy()]).images, s.images.flip(2))
+    assert ImageSet(torch.full((2, 3, 4, 4), 1 + 1e-7)).images.min() == 255
+    with pytest.raises(ValueError, match='must lie in'): ImageSet(torch.full((2, 3, 4, 4), 1.01))
+
+
+def test_judges_say_what_they_cannot():
+    a, b = pictures(60, classes=3), pictures(60, classes=2, seed=1); a.class_names, b.class_names = ['a', 'b', 'c'], ['a', 'c']
+    with pytest.raises(ValueError, match="train's class_names in their order"): layer_probes(nn.Sequential(nn.Conv2d(3, 4, 3)), a, b, ['0'])
+    a, b = pictures(60, classes=3), pictures(60, classes=3, seed=1); H = [s.images.float().flatten(1) for s in (a, b)]
+    t = evaluate({'mine': tuple(H)}, a, b, measures=('knn',), untrained=lambda s: flat(seed=s), with_labels=dict(epochs=1, batch_size=20)); assert [r['representation'] for r in t] == ['chance', 'raw pixels', 'untrained', 'mine', 'supervised']
+    with pytest.raises(ValueError, match='with_labels trains a network'): evaluate({'mine': tuple(H)}, a, b, measures=('knn',), with_labels={})
+    with pytest.raises(ValueError, match='views must give floats in'): evaluate(flat(), a, b, measures=('alignment',), untrained=0, views=Augment(RandomHorizontalFlip(), Normalize([.5]*3, [.1]*3)))
+    enc = Encoder(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), dict(kind='own', size=8, channels=3)); enc.mean.fill_(.25); grey = ImageSet(a.images[:, :1], a.labels)
+    with pytest.raises((RuntimeError, ValueError)): supervised(enc, grey, **quiet)
+    assert (enc.mean == .25).all()
+    assert LinearProbe(holdout=.9).fit(X[:6], y[:6]).coef_.isfinite().all()
+
+
+def test_one_number_and_graphs(tmp_path):
+    assert RandomResizedCrop(8, ratio=1, scale=.5).ratio == (1., 1.)
+    assert not PCAWhiten(2).fit(torch.from_numpy(X).requires_grad_()).mean_.requires_grad
+    net = nn.Linear(3, 2); save_run(tmp_path/'run', net, torch.optim.SGD(net.parameters(), lr=np.logspace(-3, -1, 3)[0])); load_run(tmp_path/'run', net, torch.optim.SGD(net.parameters(), lr=.1))
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='links need rights there')
+def test_a_folder_and_its_link(tmp_path):
+    for c in ('cat', 'dog'):
+        (tmp_path/c).mkdir(); Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path/c/'a.png')
+    (tmp_path/'zebra').symlink_to(tmp_path/'cat'); (tmp_path/'ant').symlink_to(tmp_path/'cat')
+    assert [n for n, *_ in folders.scan_folder(tmp_path)[0]] == ['cat/a.png', 'dog/a.png']
