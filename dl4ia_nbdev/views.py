@@ -117,7 +117,8 @@ class RandomResizedCrop(Operator):
         ratio=(3/4, 4/3),     # Width over height, drawn evenly in the logarithm, or one number
     ):
         "Raises `ValueError` for a size, scale or ratio that is none"
-        self.size, self.scale, self.ratio = _size(size), *(_range((v, v) if isinstance(v, numbers.Real) else v, k, 1., 0., top) for v,k,top in ((scale, 'scale', 1.), (ratio, 'ratio', math.inf)))
+        pair = lambda v: (v, v) if isinstance(v, numbers.Real) else v
+        self.size, self.scale, self.ratio = _size(size), _range(pair(scale), 'scale', 1., 0., 1.), _range(pair(ratio), 'ratio')
         for k,v in (('scale', self.scale), ('ratio', self.ratio)):
             if v[0] <= 0: raise ValueError(f"{k} must be larger than 0, got {v}")
     def draw(self, n, shape, generator=None):
