@@ -365,8 +365,8 @@ def evaluate_folder(
     enc = _encoder(encoder, device); tr = _read(folder, enc.size, enc.channels, cache, progress, 4)
     if tr.labels is None: raise ValueError(f"folder: {folder} gives no classes to judge by: pictures must lie in two subfolders or more, and none beside these")
     if test is None:
-        if len(one := _distinct(tr)) < len(tr) and progress: _say(f'{len(tr) - len(one)} pictures with the pixels of others are left out')
-        te,tr = tr[one].split(.2, seed)
+        if tr.duplicates and progress: _say(f'{tr.duplicates} pictures with the pixels of others are left out')
+        te,tr = (tr[_distinct(tr)] if tr.duplicates else tr).split(.2, seed)
     else:
         te = _read(test, enc.size, enc.channels, cache, progress)
         if te.class_names != tr.class_names: raise ValueError(f"test must have the subfolders of folder, {tr.class_names}, got {te.class_names}")

@@ -133,12 +133,12 @@ def _to_labels(labels, n, name='labels'):
     if not isinstance(labels, Tensor):
         labels = np.asarray(labels)
         if labels.dtype.kind not in 'iu': raise TypeError(f"{name} must be integers, got {labels.dtype}")
-        labels = np.array(labels, np.int64)
-    y = torch.as_tensor(labels).cpu()
+        labels = torch.from_numpy(np.array(labels, np.int64))
+    y = labels.cpu().clone()                                                  # (shares nothing with what came)
     if y.ndim != 1 or len(y) != n: raise ValueError(f"{name} must be 1-d with one entry an image ({n}), got shape {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool: raise TypeError(f"{name} must be integers, got {y.dtype}")
     if len(y) and y.min() < 0: raise ValueError(f"{name} must be 0 or more, got {int(y.min())}")
-    return y.long().clone()                                                   # (shares nothing with what came)
+    return y.long()
 
 def _index(i, n, name):
     "An index as a tensor of positions: integers as they are, a boolean mask of length `n` as the places where it is true"
@@ -305,7 +305,7 @@ class ImageSet:
         for i in range(0, n - (n % batch_size if drop_last else 0), batch_size):
             ix = slice(i, i + batch_size) if order is None else order[i:i + batch_size]
             x = self.images[ix].to(device)
-            yield self.normalize(x) if normalize else x.clone() if order is None and x.device.type == 'cpu' else x, (None if self.labels is None else self.labels[ix].clone().to(device))
+            yield self.normalize(x) if normalize else x.clone() if order is None and x.device.type == 'cpu' else x, (None if self.labels is None else self.labels[ix].to(device, copy=order is None))
 
     def save(self,
         path:str|Path, # A folder; made if needed

@@ -21,7 +21,7 @@ from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_t
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World
-from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -416,7 +416,7 @@ class DeepCluster:
         got = _resume(path, both, opts, self._fingerprint(images))
         self.labels_, self.history_ = got['labels'], got['history']
         self.pca_ = PCAWhiten(self.pca_dim, whiten=self.whiten, l2=self.l2)
-        home = _given(self.head_.weight, 'head').device
+        home = _with_float64(self.head_.weight.device)
         self.pca_.mean_, self.pca_.components_, self.pca_.explained_ = (o.to(home) if isinstance(o, Tensor) else o for o in (got['pca'][k] for k in ('mean', 'components', 'explained')))
         self.kmeans_ = KMeans(self.n_clusters, init=got['centroids'])
         self.kmeans_.cluster_centers_, self.kmeans_.labels_, self.kmeans_.n_features_in_ = got['centroids'].to(home), self.labels_, got['centroids'].shape[1]

@@ -188,10 +188,10 @@ def _frozen(model):
             for p,g,w in wanted: p.data = w; p.requires_grad_(g)
 
 # %% ../nbs/04_deepvis.ipynb #5e031323
-def _shown(o, hidden=''):
+def _shown(o):
     "Class and settings of a rule in a few words, whatever a subclass keeps"
     word = lambda v: f'{v:g}' if isinstance(v, (int, float)) else f"{type(v).__name__}{tuple(v.shape)}" if hasattr(v, 'shape') else repr(v)[:40]
-    return f"{type(o).__name__}({', '.join(f'{k}={word(v)}' for k,v in vars(o).items() if k[0] != hidden)})"
+    return f"{type(o).__name__}({', '.join(f'{k}={word(v)}' for k,v in vars(o).items() if k[0] != '_')})"
 
 class Operator:
     "One piece of r: x ← op(x), where x is N×C×H×W, the image less its middle colour, g the gradient ∂a/∂x of the step and t its number, from 1"
@@ -307,7 +307,7 @@ class Step:
         if isinstance(rate, Tensor): p.addcmul_(g, rate)
         else: p.add_(g, alpha=rate)
     def _rate(self, g): raise NotImplementedError
-    def __repr__(self): return _shown(self, '_')
+    def __repr__(self): return _shown(self)
 
 class Constant(Step):
     "The same η at each step"

@@ -23,7 +23,7 @@ from .data import ImageSet, _atomic
 from .kmeans import KMeans
 from .nearest import _full_products
 from .report import Table
-from .train import Progress, _device, _known, _python, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
+from .train import Progress, _device, _known, _python, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
@@ -210,7 +210,7 @@ def _given(x, name):
         if x.ndim: x = np.ascontiguousarray(x, x.dtype.newbyteorder('='))
     try: x = torch.as_tensor(x).detach()
     except (TypeError, ValueError, RuntimeError) as e: raise TypeError(f"{name} must hold numbers, got {type(x).__name__} ({str(e).splitlines()[0]})") from e
-    return x if x.device.type in ('cpu', 'cuda') else x.cpu()                # others have no float64
+    return x.to(_with_float64(x.device))
 
 def _numbers(x, name):
     "(n, d) finite floats where they are (float64 stays, whole numbers of four bytes and more become it, all else float32); what cannot be features is refused by name"

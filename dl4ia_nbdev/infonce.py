@@ -139,9 +139,9 @@ def train_critic(
     seed:int=0,            # Seed of what is drawn
 )->list:                   # The loss of each batch, nats
     "Train a critic with InfoNCE (Oord et al. 2018, eq. 4) on newly drawn pairs; raises `ValueError` for fewer than two pairs or one step, `TypeError` for numbers that are not whole"
-    _whole(n, 'n', 2); _whole(steps, 'steps'); losses = []
+    _whole(n, 'n', 2); _whole(steps, 'steps'); losses, device = [], _device(critic)
     opt = torch.optim.Adam(critic.parameters(), lr); plan = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps)
     with fork_seed(seed), torch.enable_grad():
         for _ in range(steps):
-            loss = info_nce(critic(*(x.to(_device(critic)) for x in pair.sample(n)))); opt.zero_grad(); loss.backward(); opt.step(); plan.step(); losses.append(loss.item())
+            loss = info_nce(critic(*(x.to(device) for x in pair.sample(n)))); opt.zero_grad(); loss.backward(); opt.step(); plan.step(); losses.append(loss.item())
     return losses

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import _check_feature_names
 from .nearest import _Points, _cdist, _check_way, _enter, _list, _part, _room, _u_mm, _whole, assign, pairwise_sq_dists
+from .train import _with_float64
 
 # %% ../nbs/01_kmeans.ipynb #65e12281
 _all_ = ['assign', 'pairwise_sq_dists']
@@ -354,9 +355,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         for name in ('spherical', 'warm_start', 'trace'):
             if not isinstance(v := getattr(self, name), (bool, np.bool_)): raise TypeError(f"{name} must be True or False, got {v!r}")
         if self.device is not None:
-            try: kind = torch.device(self.device).type
+            try: device = torch.device(self.device)
             except (RuntimeError, TypeError) as e: raise ValueError(f"device must be a name that torch knows or None, got {self.device!r}") from e
-            if kind not in ('cpu', 'cuda'): raise ValueError(f"device must have float64, as 'cpu' and 'cuda' have, got {self.device!r}; with None points elsewhere are worked on by the CPU")
+            if _with_float64(device) != device: raise ValueError(f"device must have float64, as 'cpu' and 'cuda' have, got {self.device!r}; with None points elsewhere are worked on by the CPU")
         if self.max_points_per_cluster is not None: _whole(self.max_points_per_cluster, 'max_points_per_cluster')
         _check_way(self.screen, self.chunk_size); _whole(self.n_clusters, 'n_clusters')
 

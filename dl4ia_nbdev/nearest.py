@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from .train import autocast
+from .train import _with_float64, autocast
 
 # %% ../nbs/01a_nearest.ipynb #3f48b92a
 def _tensor(X, name='X'):
@@ -44,7 +44,7 @@ def _tensor(X, name='X'):
     if X.shape[1] == 0: raise ValueError(f"{name} must hold at least one point of at least one feature, got 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required.")
     if X.shape[0] == 0: raise ValueError(f"{name} must hold at least one point of at least one feature, got 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required.")
     device = X.device
-    if device.type not in ('cpu','cuda'): X = X.cpu()                      # devices without float64
+    X = X.to(_with_float64(device))
     def leave(t, wide=False):                                               # `wide`: sums and squares, for which half precision is too narrow
         if t.is_floating_point(): t = t.to(torch.float32 if wide and dtype.itemsize < 4 else dtype)
         return t.to(device) if isinstance(like, Tensor) else t.cpu().numpy()

@@ -9,6 +9,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
 # %% ../nbs/00b_train.ipynb #38ed9d04
 import ctypes, functools, hashlib, inspect, math, os, pickle, platform, random, re, shutil, sys, sysconfig, time, warnings
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 import numpy as np
 import torch
@@ -38,6 +39,10 @@ def fork_seed(
         finally:
             random.setstate(states[0]); np.random.set_state(states[1])
             if mps is not None: torch.mps.set_rng_state(mps)
+
+def _with_float64(device):
+    "`device` where it has float64, else the CPU"
+    return device if device.type in ('cpu', 'cuda') else torch.device('cpu')
 
 def _sample(x, grid):
     "`x` read at `grid`, bilinear, beyond its border the last pixels"
@@ -184,7 +189,7 @@ def _call(callbacks, run, rec, history, world=None):
         except StopTraining: stop = True                                     # (the others see this epoch too)
     return stop if world is None or world.size == 1 else any(n for n, in world.counts(int(stop)))
 
-def _device(module): return next((t.device for t in (*module.parameters(), *module.buffers())), torch.device('cpu'))
+def _device(module): return next((t.device for t in chain(module.parameters(), module.buffers())), torch.device('cpu'))
 
 def _share(batch, world):
     "(this process's rows of a batch: every world-size-th; their weight, with which means over the processes' rows average to the batch's)"

@@ -40,6 +40,10 @@ def _range(v, name, middle=1., low=0., high=math.inf):
     if not low <= a <= b <= high or math.isinf(b): raise ValueError(f"{name} must rise and lie between {low:g} and {high:g}, got {(a, b)}")
     return a,b
 
+def _pair(v):
+    "One number as a range that holds it alone"
+    return (v, v) if isinstance(v, numbers.Real) else v
+
 def _probability(p):
     if isinstance(p, bool) or not isinstance(p, numbers.Real) or not 0 <= p <= 1: raise ValueError(f"p must be a probability, got {p!r}")
     return float(p)
@@ -117,8 +121,7 @@ class RandomResizedCrop(Operator):
         ratio=(3/4, 4/3),     # Width over height, drawn evenly in the logarithm, or one number
     ):
         "Raises `ValueError` for a size, scale or ratio that is none"
-        pair = lambda v: (v, v) if isinstance(v, numbers.Real) else v
-        self.size, self.scale, self.ratio = _size(size), _range(pair(scale), 'scale', 1., 0., 1.), _range(pair(ratio), 'ratio')
+        self.size, self.scale, self.ratio = _size(size), _range(_pair(scale), 'scale', 1., 0., 1.), _range(_pair(ratio), 'ratio')
         for k,v in (('scale', self.scale), ('ratio', self.ratio)):
             if v[0] <= 0: raise ValueError(f"{k} must be larger than 0, got {v}")
     def draw(self, n, shape, generator=None):
@@ -377,7 +380,7 @@ class GaussianBlur(Operator):
     ):
         "Raises `ValueError` for an even kernel and for widths that are none"
         if kernel_size is not None and (not isinstance(kernel_size, numbers.Integral) or kernel_size < 1 or kernel_size % 2 == 0): raise ValueError(f"kernel_size must be odd, or it would shift the image, got {kernel_size!r}")
-        self.kernel_size, self.sigma, self.p = kernel_size, _range((sigma, sigma) if isinstance(sigma, numbers.Real) else sigma, 'sigma'), _probability(p)
+        self.kernel_size, self.sigma, self.p = kernel_size, _range(_pair(sigma), 'sigma'), _probability(p)
         if self.sigma[0] <= 0: raise ValueError(f"sigma must be larger than 0, got {self.sigma}")
     def draw(self, n, shape, generator=None):
         "`applied`, and `sigma` in pixels"

@@ -1,6 +1,4 @@
 "What would fail on a GPU for want of a device fails here, on a GPU that is none (`pretend_gpu.py`); results are those of the CPU."
-import copy, warnings
-
 import numpy as np
 import pytest
 import torch
