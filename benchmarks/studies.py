@@ -6,7 +6,7 @@
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
 `views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`, `dropout`: the same on three seeds, judged on fc7 too.
-`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way; `no_dropout`: the same without dropout. Each run has one thread, so that the number of jobs changes no result.
+`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way; `no_dropout`: the same without dropout; `choose`: settings compared on 300 of the training photographs, `chosen`: what won, on all of them. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, itertools, json, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root), str(root/'benchmarks')]
 from dl4ia_nbdev.alexnet import alexnet
-from dl4ia_nbdev.data import dataset
+from dl4ia_nbdev.data import ImageSet, dataset
 from dl4ia_nbdev.deepcluster import DeepCluster
 from dl4ia_nbdev.encoders import ConvNet, Encoder
 from dl4ia_nbdev.evaluate import embed, feature_std, knn_accuracy, linear_probe, mlp_probe, rankme, supervised
@@ -43,6 +43,8 @@ QUESTIONS = dict(
     longer=('On the same photographs, do three times the epochs pay?', 'SimCLR gains some points at conv4 and conv5 by both judges, and is then ahead of the untrained network by neighbours and level with it by the linear layer; DeepCluster gains at conv1 and conv2 and goes on losing where it is deep.'),
     along=('On the same photographs, is the last epoch the best?', 'By neighbours on conv5 it is for SimCLR and for labels; DeepCluster is best at the first look, after five epochs, and falls from there.'),
     no_dropout=('On the same photographs, what do twenty epochs without labels teach without the dropout before fc6 and fc7?', 'SimCLR, whose head stands on fc7, gains three points or more at conv5 by both judges and is then ahead of the untrained network by neighbours; DeepCluster loses less than it did at conv4 and conv5, and stays behind the untrained network by the linear layer.'),
+    choose=('Which settings are best on the sheet\'s photographs, judged by 300 of the 1,500 training photographs that the runs do not see?', 'Without dropout SimCLR and DeepCluster are better, and labels no worse; three times the learning rate helps SimCLR, for its steps are few; DeepCluster is better on colours than behind Sobel.'),
+    chosen=('With the settings chosen on held-out training photographs, what do twenty epochs teach on all 1,500?', 'By neighbours at conv5 SimCLR is five points or more ahead of the untrained network and DeepCluster two or more, each with its own input; by the linear layer SimCLR is level with it and DeepCluster behind.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
 )
 mini = dict(images=10_000, epochs=8, size=24, crop=.2, jitter=.5, grey=.2, lr=4e-3, batch_size=128, temperature=.1, projection_head=2)
@@ -67,6 +69,7 @@ def plan(study):
     if study == 'longer': return [dict(method=m, epochs=60, seed=s) for m, n in (('simclr', 2), ('deepcluster', 2), ('supervised', 1)) for s in range(n)]
     if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'no_dropout': return [dict(method=m, epochs=20, dropout=0., seed=s) for s in range(3) for m in ('simclr', 'deepcluster')]
+    if study == 'choose': return [dict(method='untrained', sobel=b, seed=0) for b in (False, True)] + [dict(method=m, epochs=20, **s, seed=0) for m, s in (*(('simclr', dict(dropout=d, lr=lr)) for d, lr in ((.5, 1e-3), (0., 1e-3), (0., 3e-3))), *(('deepcluster', dict(dropout=d, sobel=b)) for d, b in ((.5, True), (0., True), (0., False))), *(('supervised', dict(dropout=d)) for d in (.5, 0.)))]
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
 
@@ -107,6 +110,13 @@ def filters(net):
     w = net.conv1[0].weight[:48].detach().half().cpu(); return dict(shape=list(w.shape), float16=base64.b64encode(w.numpy().tobytes()).decode())
 
 
+def on_small_images(encoder, tr, r, epochs, every=3, **kw):
+    "SimCLR or DeepCluster as `small_alexnet` trains them"
+    kw |= dict(epochs=epochs, random_state=r['seed'], progress=False)
+    if r['method'] == 'simclr': return SimCLR.small(encoder, views=recipe_views(.2, .5, 32), watch_every=None, **kw)
+    return DeepCluster.small(encoder, n_clusters=min(r['k'], len(tr)//2), recluster=every, **({} if r['augment'] == 'shifts' else dict(augment=on_normalised(recipe_views(.2, .5, 32), tr))), **kw)
+
+
 def small_alexnet(r, quick, along=False):
     "DeepCluster, or SimCLR for as long (or so many epochs), or labels for as many epochs, or nothing, on the small AlexNet; judged on conv5, or `along` the way and on fc7 too"
     tr, te = some(quick); took, done = 0., {}
@@ -114,16 +124,15 @@ def small_alexnet(r, quick, along=False):
     def new(): return alexnet('small', None, seed=r['seed'], sobel=r['sobel'], dropout=r.get('dropout', .5))
     net = new(); epochs, every = (2, 1) if quick else (30, 3); enc = Encoder(net, dict(kind='alexnet', size=32, channels=3), r.get('layer', 'conv5')); judged = ['conv5', 'fc7']
     def watch(epochs): return Layers(tr, te, epochs, judged) if along else Curve(tr, te, epochs)
-    def deepcluster(k, augment):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)                      # few clusters for ten classes: that is a question here
-            return DeepCluster.small(net, n_clusters=min(k, len(tr)//2), epochs=epochs, recluster=every, knn_every=None if along else every, random_state=r['seed'], progress=False, **({} if augment == 'shifts' else dict(augment=on_normalised(recipe_views(.2, .5, 32), tr)))).fit(tr, callbacks=[watch(epochs)] if along else ())
     t = time.perf_counter()
     if r['method'] == 'deepcluster':
-        run = deepcluster(r['k'], r['augment']); curve, took = Curve.of(run.history_) if along else ([100*h['knn'] for h in run.history_ if 'knn' in h], time.perf_counter() - t); keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)                      # few clusters for ten classes: that is a question here
+            run = on_small_images(net, tr, r, epochs, every, knn_every=None if along else every).fit(tr, callbacks=[watch(epochs)] if along else ())
+        curve, took = Curve.of(run.history_) if along else ([100*h['knn'] for h in run.history_ if 'knn' in h], time.perf_counter() - t); keys = ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest', 'changed')
         done = dict(rounds=[{k: h[k] for k in keys if h.get(k) is not None} for h in run.history_ if h['reclustered']], curve=curve, losses=[h['loss'] for h in run.history_], sizes=torch.bincount(run.labels_, minlength=run.n_clusters).sort(descending=True).values.tolist())
     if r['method'] == 'simclr':
-        def simclr(e, o, callbacks=()): return SimCLR.small(enc, views=recipe_views(.2, .5, 32), epochs=e, random_state=r['seed'], watch_every=None, progress=False).fit(o, callbacks=callbacks)
+        def simclr(e, o, callbacks=()): return on_small_images(enc, o, r, e).fit(o, callbacks=callbacks)
         e = r.get('epochs')
         if e is None:
             n = 5*128 if not quick else len(tr); simclr(1, tr[:n]); t = time.perf_counter(); simclr(1, tr[:n]); e = max(1, round(r.get('seconds', 1.)*n/len(tr)/(time.perf_counter() - t)))
@@ -145,31 +154,51 @@ class Layers(Curve):
         return {l: round(100*knn_accuracy(a[l], self.sets[0].labels, b[l], self.sets[1].labels, k=10), 2) for l in self.layers}
 
 
-def sheet(r, quick, along=False):
-    "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution"
-    tr, te = (dataset('imagenette', s, n=60 if quick else n) for s, n in (('train', 1500), ('test', 400))); te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
+def on_photographs(net, tr, r, quick=False):
+    "SimCLR or DeepCluster as `sheet` trains them"
+    kw = dict(random_state=r['seed'], progress=False, epochs=1 if quick else r['epochs'])
+    if r['method'] == 'simclr': return SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=r.get('lr', 1e-3), watch_every=None, **kw)
+    return DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw)
+
+
+def sheet(r, quick, along=False, held_out=False):
+    "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution; `held_out`: judged by the last fifth of the training photographs, which is not trained on"
+    tr = dataset('imagenette', 'train', n=60 if quick else 1500); n = len(tr)*4//5
+    tr, te = (tr[:n], tr[n:]) if held_out else (tr, dataset('imagenette', 'test', n=60 if quick else 400))
+    te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
     if r['method'] == 'raw pixels':
         a, b = (F.interpolate(o.images.float()/255, (32, 32), mode='area').flatten(1) for o in (tr, te))
         return dict(seconds=0., layers=dict(pixels=measures(a, tr.labels, b, te.labels)), mlp=100*mlp_probe(a, tr.labels, b, te.labels, seed=r['seed']))
     net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024, dropout=r.get('dropout', .5)); layers = [n for n in net.tap_names if n.startswith('conv')]
-    watch, t, kw = [Layers(tr, te, epochs, layers, 'paper', batch_size=64)] if along else [], time.perf_counter(), dict(random_state=r['seed'], progress=False, epochs=epochs); history = []
+    watch, t, history = [Layers(tr, te, epochs, layers, 'paper', batch_size=64)] if along else [], time.perf_counter(), []
     if r['method'] == 'supervised': history = supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False, callbacks=watch)
-    if r['method'] == 'simclr': history = SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=1e-3, watch_every=None, **kw).fit(tr, callbacks=watch).history_
-    if r['method'] == 'deepcluster': history = DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw).fit(tr, callbacks=watch).history_
-    if r['method'] != 'untrained': took = time.perf_counter() - t
+    elif r['method'] != 'untrained': history = on_photographs(net, tr, r, quick).fit(tr, callbacks=watch).history_
+    if history: took = time.perf_counter() - t
     if along: curve, took = Curve.of(history); return dict(seconds=took, curve=curve)
     a, b = (embed(net, o, layers, 'paper', batch_size=64) for o in (tr, te))
     got = {l: measures(a[l], tr.labels, b[l], te.labels) | dict(features=a[l].shape[1]) for l in layers}
     return dict(seconds=took, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
 
 
-SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout', 'no_dropout'), alexnet_imagenette=('sheet', 'longer', 'along'))
+SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'lr', 'epochs')          # what may differ between runs of a study
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout', 'no_dropout'), alexnet_imagenette=('sheet', 'longer', 'along'), alexnet_chosen=('choose', 'chosen'))
 
 
 def short(v):
     "Four digits after the point"
     return round(v, 4) if isinstance(v, float) else [short(o) for o in v] if isinstance(v, list) else {k: short(o) for k, o in v.items()} if isinstance(v, dict) else v
+
+
+def as_made(name):
+    "What the methods of the file `name` are set to, where a row does not say otherwise"
+    if name == 'ablations': return dict(base=mini)
+    some, net = ImageSet.from_arrays(torch.randint(256, (10_000, 3, 2, 2), dtype=torch.uint8)), alexnet('small', None)
+    def told(make, epochs, **r):
+        run = make(net, some, dict(method='deepcluster', seed=0, k=100, augment='views') | r | dict(epochs=epochs), *([epochs] if make is on_small_images else []))
+        return {k: v for k, v in run.settings().items() if k != 'random_state'} | (dict(projection_head=run.projection_head, views=repr(run.views)) if isinstance(run, SimCLR) else {})
+    photographs = dict(network="alexnet('deepcluster', hidden=1024)", simclr=told(on_photographs, 20, method='simclr'), deepcluster=told(on_photographs, 20) | dict(augment='crops of 224 pixels, mirrored'), supervised=dict(lr=1e-3, batch_size=32))
+    small = dict(network="alexnet('small')", simclr=told(on_small_images, 16, method='simclr'), deepcluster=told(on_small_images, 30) | dict(augment="SimCLR's views, as above"), supervised=dict(epochs=30))
+    return dict(as_made=photographs if 'alexnet' in name else small if name == 'deepcluster_cifar10' else dict(small=small, photographs=photographs))
 
 
 MEASURE = 'kNN: cosine after centring, k = 10, equal votes; linear: LinearProbe on standardised features, its weight decay chosen on a fifth of the training images; percent'
@@ -179,14 +208,14 @@ def collect(rows, folder):
     "The results files that the pages draw, of studies that have runs; each run with the machine and the versions that it was made with"
     for name, studies in RESULTS.items():
         mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date', 'versions') if k in r['environment']}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
-        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data={'alexnet_imagenette': 'Imagenette', 'deepcluster_seeds': 'CIFAR-10, lossy files; no_dropout: Imagenette'}.get(name, 'CIFAR-10, lossy files'), **(dict(base=mini) if name == 'ablations' else {})))
+        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data={'alexnet_imagenette': 'Imagenette', 'deepcluster_seeds': 'CIFAR-10, lossy files; no_dropout: Imagenette'}.get(name, 'CIFAR-10, lossy files'), **as_made(name)))
 
 
 def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, along=partial(sheet, along=True)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, chosen=sheet, choose=partial(sheet, held_out=True), along=partial(sheet, along=True)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
