@@ -371,7 +371,7 @@ class DeepCluster:
         path = _checkpoint(checkpoint, resume)
         device = _device(self.encoder); world = World(device); mine = images[world.part(n)] if world.size > 1 else images
         if n < 2*world.size: raise ValueError(f"images must be at least two a process ({2*world.size}), got {n}")
-        _check_stem(self.encoder, min(images.shape[2:])); self.norm_ = SimpleNamespace(mean=images.mean, std=images.std)
+        _check_trainable(self.encoder); _check_stem(self.encoder, min(images.shape[2:])); self.norm_ = SimpleNamespace(mean=images.mean, std=images.std)
         self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
         with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:

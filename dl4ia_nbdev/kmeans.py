@@ -13,7 +13,7 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import _check_feature_names
-from .nearest import _Points, _cdist, _check_way, _enter, _list, _part, _room, _u_mm, _whole, assign, pairwise_sq_dists
+from .nearest import _Points, _cdist, _check_way, _enter, _list, _part, _plainly, _room, _u_mm, _whole, assign, pairwise_sq_dists
 from .train import _with_float64
 
 # %% ../nbs/01_kmeans.ipynb #65e12281
@@ -74,7 +74,7 @@ def _weights(w, n, device=None):
     if not (total := float(w.sum())) < 1e290: raise ValueError(f"sample_weight must add up to less than 1e290, got {total:.3g}: only ratios matter")
     return w
 
-@torch.no_grad()
+@_plainly
 def update(
     X,                   # Points, n×d, tensor or array
     labels,              # Cluster of each point, (n,) whole numbers in 0…k-1
@@ -96,7 +96,7 @@ def _generator(random_state):
         return random_state
     g = torch.Generator()
     if random_state is None: g.seed()
-    elif isinstance(random_state, np.random.RandomState): g.manual_seed(int(random_state.randint(2**31 - 1)))
+    elif random_state is np.random or isinstance(random_state, np.random.RandomState): g.manual_seed(int(random_state.randint(2**31 - 1)))
     elif isinstance(random_state, np.random.Generator): g.manual_seed(int(random_state.integers(2**63 - 1)))
     elif isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
         if not 0 <= random_state < 2**63: raise ValueError(f"random_state must be at least 0 and below 2**63, got {random_state}")
@@ -211,7 +211,7 @@ def _memory(pts, most=None, g=None, w=None):
     x = pts.rows(at)
     return x if pts.mu is None else x - pts.mu, at
 
-@torch.no_grad()
+@_plainly
 def kmeans_plus_plus(
     X,                   # Points, n×d, tensor or array
     k:int,               # Number of centres, at most n
@@ -273,7 +273,7 @@ def _moves(pieces, d, labels, sizes, empty, g):
         out.append((take, j))
     return out
 
-@torch.no_grad()
+@_plainly
 def refill(
     X,                  # Points, n×d, tensor or array
     labels,             # Cluster of each point, (n,)
@@ -342,7 +342,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 for k,v in ((k, now[k]) for k in inspect.signature(type(self)).parameters) if k == 'init' and not isinstance(v, str) or v is not new[k] and v != new[k]]
         return f"{type(self).__name__}({', '.join(show)})"
 
-    _repr_html_ = None                                                     # one line is enough in a notebook
+    def _repr_mimebundle_(self, **how): return {'text/plain': repr(self)}     # one line is enough in a notebook
     _world = None                                                          # several processes that hold the same points, see `DeepCluster`
 
     def _check_settings(self):
@@ -369,15 +369,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _fitting(self, C, pts, name='init'):
         "Centres from outside, checked (float64, on the scale of the working)"
         k, C = self.n_clusters, _enter(C, name)[0]
-        if C.shape != (k,pts.d) and not (self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"{name} must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
+        if C.shape != (k,pts.d) and not (name != 'init' and self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"{name} must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
         if self.spherical and name == 'init' and (zero := (C == 0).all(1).nonzero()[:,0].tolist()): raise ValueError(f"{name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, k)}")
         return pts.inward(C)
 
     def _ask(self, pts, g, at=None):
         "Starting centres from the function `init`, for all points or those numbered `at`"
         if pts.stream: raise TypeError("init must be a word or an array for batches of points, got a function, which needs all of them at once")
-        rng = np.random.RandomState(int(torch.randint(2**31 - 1, (1,), generator=g)))
-        return self._fitting(self.init(pts.leave(pts.X if at is None else pts.X[at.to(pts.X.device)]), self.n_clusters, random_state=rng), pts)
+        rng, X = np.random.RandomState(int(torch.randint(2**31 - 1, (1,), generator=g))), pts.leave(pts.X if at is None else pts.X[at.to(pts.X.device)])
+        if isinstance(X, np.ndarray): X = X.view(); X.flags.writeable = False             # (these may be the caller's own)
+        return self._fitting(self.init(X, self.n_clusters, random_state=rng), pts)
 
     def _start(self, pts, g, w):
         "k starting centres (float64, on the scale of the working)"
@@ -455,11 +456,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "The squared shift of all centres up to which they stand still"
         if self.tol == 0: return 0.
         total = float(pts.n if w is None else w.sum())
-        if w is not None:                                                  # around the mean of what counts
-            s = torch.zeros(1, pts.d, dtype=torch.float64, device=pts.device)
-            for i,x in pts.scaled(_part(pts.d)): _add(s, x, torch.zeros(len(x), dtype=torch.int64, device=pts.device), w[i:i+len(x)])
-            m = s[0]/total if pts.mu is None else s[0]/total - pts.mu
-            spread = max(0., spread - total*float(m.dot(m)))
+        if w is not None or pts.spherical:                                 # around the mean of what counts, as it is worked on
+            def each(f):
+                s = torch.zeros(1, pts.d, dtype=torch.float64, device=pts.device)
+                for i,x in pts.scaled(_part(pts.d)): _add(s, f(x), torch.zeros(len(x), dtype=torch.int64, device=pts.device), None if w is None else w[i:i+len(x)])
+                return s[0]
+            m = each(lambda x: x)/total; spread = float(each(lambda x: (x.double() - m).square_()).sum())
         return self.tol*spread/(total*pts.d)
 
     def _warn_of_empty(self, k, w, why):
@@ -472,7 +474,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         d = pts.sq_dists(C, labels)
         return float(d.sum() if w is None else d.dot(w))
 
-    @torch.no_grad()
+    @_plainly
     def fit(self,
         X,                  # Points, n×d: array or tensor of finite numbers; or batches of them (a list, a loader, a function that returns an iterator); or an `ImageSet`
         y=None,             # Ignored, for scikit-learn's pipelines
@@ -491,6 +493,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             at = _some(pts.n, most, g, w).to(pts.device); ws = None if w is None else w[at]
             some = self._shared(pts.rows(at)/pts.out if pts.stream else pts.X.index_select(0, at.to(pts.X.device)), pts.name)
         given, some.asked = self._given(some), self.screen
+        if given is not None and self.n_init not in (1, 'auto'): warnings.warn(f"n_init={self.n_init} means nothing beside given centres: from these K-means starts once", RuntimeWarning, stacklevel=3)
         spread = self._spread(some, ws)
         best:tuple|None = None
         if given is not None:       starts = 1
@@ -512,8 +515,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _finish(self, pts, C, labels, w, sums=None, spread=0.):
         "Centres as they leave, and the labels and inertia that these give: predict sees the same"
-        self.cluster_centers_ = pts.leave(C/pts.out)
-        C = pts.inward(_enter(self.cluster_centers_)[0])
+        C,self.cluster_centers_ = pts.inward(_enter(left := pts.leave(C/pts.out), f'init and what came of it, in the dtype of {pts.name},')[0]), left
         pts.choose(len(C), pts.screen)
         old, J = labels, 0.
         labels = pts.assign(C, old)[0]
@@ -533,9 +535,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _points(self, X, reset=False, name='X'):
         "Checked points, and their features compared with those of `fit`"
         if not reset and not hasattr(self, 'cluster_centers_'): raise NotFittedError(f"this {type(self).__name__} has no centres yet: call fit first")
-        if hasattr(X, 'columns') or hasattr(self, 'feature_names_in_'): _check_feature_names(self, X, reset=reset)
-        elif reset and hasattr(self, 'feature_names_in_'): del self.feature_names_in_
+        named = hasattr(X, 'columns') or hasattr(self, 'feature_names_in_')
+        if named and not reset: _check_feature_names(self, X, reset=False)
         pts = self._shared(X, name)
+        if named and reset: _check_feature_names(self, X, reset=True)        # (points that are refused leave the names as they were)
         if reset: self.n_features_in_ = pts.d
         elif pts.d != (d := self.cluster_centers_.shape[1]): raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {d} features as input")     # (a fit that failed may have seen others)
         return pts
@@ -553,7 +556,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     @property
     def _n_features_out(self): return len(self.cluster_centers_)
 
-    @torch.no_grad()
+    @_plainly
     def predict(self,
         X,  # Points, m×d, or batches of them
     ):      # Number of the nearest centre, (m,) int64
@@ -569,7 +572,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Fit, and return the labels; raises what `fit` raises"
         return self.fit(X, sample_weight=sample_weight).labels_
 
-    @torch.no_grad()
+    @_plainly
     def transform(self,
         X,  # Points, m×d
     ):      # Euclidean distances, m×k, at least float32 (spherical: between points and centres of unit length)
@@ -590,7 +593,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Fit, and return the distances; raises what `fit` raises"
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
-    @torch.no_grad()
+    @_plainly
     def score(self,
         X,                   # Points, m×d, or batches of them
         y=None,              # Ignored
@@ -665,7 +668,7 @@ class MiniBatchKMeans(KMeans):
         for _,j in moves: at = to == j; N[j] = m[at].sum(); C[j] = (m[at, None]*x[at].double()).sum(0)/N[j]
         if self.spherical: C /= C.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
-    @torch.no_grad()
+    @_plainly
     def fit(self,
         X,                  # Points, n×d: array or tensor; or batches of them (a list, a loader, a function that returns an iterator); or an `ImageSet`
         y=None,             # Ignored
@@ -704,7 +707,7 @@ class MiniBatchKMeans(KMeans):
         self._warn_of_empty(k, w, 'the centres have moved since they were last given one, or X has fewer distinct rows than n_clusters')
         return self
 
-    @torch.no_grad()
+    @_plainly
     def partial_fit(self,
         X,                  # One batch of points, m×d; the first must have at least k
         y=None,             # Ignored

@@ -7,13 +7,20 @@ __all__ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01a_nearest.ipynb #ce00cbb4
 import functools, math, numbers, time, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from torch import Tensor
 from .train import _with_float64, autocast
 
 # %% ../nbs/01a_nearest.ipynb #3f48b92a
+def _plainly(f):
+    "`f` without gradients, and with new tensors on the CPU unless it says otherwise, whatever `torch.set_default_device` says"
+    @functools.wraps(f)
+    def g(*args, **kw):
+        with torch.no_grad(), nullcontext() if torch.get_default_device().type == 'cpu' else torch.device('cpu'): return f(*args, **kw)
+    return g
+
 def _tensor(X, name='X'):
     "`X` as a tensor, without a copy where that can be; its working dtype; and a function that turns results into X's kind"
     like = X
@@ -25,6 +32,7 @@ def _tensor(X, name='X'):
         if X.dtype.kind == 'O':
             try: X = X.astype(np.float64)                                  # numbers in an object array; anything else is refused
             except (TypeError, ValueError) as e: raise type(e)(f"{name} must hold real numbers, got dtype object: {e}") from e
+        if X.dtype.kind == 'b': X = X.astype(np.uint8)
         if X.dtype.kind == 'c': raise ValueError(f"{name} must hold real numbers. Complex data not supported: got dtype {X.dtype}")
         if X.dtype.kind not in 'fiu': raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype} ({type(like).__name__})")
         if X.dtype.kind == 'f': out = X.dtype.newbyteorder('=') if X.dtype.itemsize <= 8 else np.dtype(np.float64)
@@ -38,7 +46,8 @@ def _tensor(X, name='X'):
     else:
         X = X.detach()
         if X.layout != torch.strided: raise TypeError(f"{name} must be a dense tensor, got layout {X.layout}")
-        if X.dtype == torch.bool or X.is_complex(): raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype}")
+        if X.dtype == torch.bool: X = X.to(torch.uint8)
+        if X.is_complex(): raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype}")
         dtype = X.dtype if X.is_floating_point() else torch.float64 if X.element_size() > 2 else torch.float32
     if X.ndim != 2: raise ValueError(f"{name} must have 2 dimensions (n×d, one row a point), got {X.ndim}: shape {tuple(X.shape)}. Reshape your data")
     if X.shape[1] == 0: raise ValueError(f"{name} must hold at least one point of at least one feature, got 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required.")
@@ -289,7 +298,7 @@ def _conv(x, C, const=None):
 def _conv_pays():
     "Is the convolution right, and at least 1.2 times as fast as the matrix product? Asked once"
     g = torch.Generator().manual_seed(0)
-    x,C,b = torch.randn(4096, 64, generator=g), torch.randn(100, 64, generator=g), torch.randn(100, generator=g)
+    x,C,b = (torch.randn(s, generator=g, dtype=torch.float32) for s in ((4096, 64), (100, 64), (100,)))
     try:
         if not torch.allclose(_conv(x, C, b), torch.addmm(b, x, C.T), rtol=0, atol=1e-3): return False
         return _seconds(lambda: _conv(x, C, b), 15)*1.2 < _seconds(lambda: torch.addmm(b, x, C.T), 15)
@@ -324,13 +333,13 @@ def _packed(x, raw, length, c, m, work=None):
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
     passes = _passes(d)
     wide = c.off_by(length.numpy(), _u_mm(x), passes)*(2/q) + (5 + passes + d//32)         # how far apart two scores must be, in steps
-    at, worst, (least, second) = _starts(m, k), torch.tensor(2**31 - 1, dtype=torch.int32), _room(work, 'least', 2, n, torch.int32)
+    at, (least, second) = _starts(m, k), _room(work, 'least', 2, n, torch.int32)
     for i in range(0, n, m):
         s = slice(i, min(i + m, n))
         J = _scores(const, x[s], c.C, m, work).view(torch.int32)
         torch.add(col, J, alpha=2**bits, out=J)
         torch.amin(J, 1, out=least[s])
-        J.put_(at[:len(J)] + (least[s] & one), worst.expand(len(J)))
+        J.numpy().reshape(-1)[(at[:len(J)] + (least[s] & one)).numpy()] = 2**31 - 1
         torch.amin(J, 1, out=second[s])
     least,second = least.numpy(), second.numpy()
     labels = (least & one).astype(np.int64)
@@ -349,13 +358,13 @@ def _packed(x, raw, length, c, m, work=None):
 def _packing_works():
     "Integer products wrap round and floats are what they should be: asked once, by an example"
     g = torch.Generator().manual_seed(1)
-    x,C = torch.randn(300, 20, generator=g), torch.randn(700, 20, generator=g).double()
+    x,C = torch.randn(300, 20, generator=g, dtype=torch.float32), torch.randn(700, 20, generator=g, dtype=torch.float64)
     try: return torch.equal(_packed(x, x, x.norm(dim=1), c := _Centres(C, None, True, torch.float32), 128)[0], _plain(x, x, x.norm(dim=1), c)[0])
     except RuntimeError: return False
 
 def _direct(x, raw, length, c, m=None, work=None, prev=None):
     "Nearest of the centres `c` by one matrix product, in the fastest way there is here; `prev`: labels that most points may keep"
-    k = len(c.C)
+    k, m = len(c.C), m and min(m, len(x))
     if x.device.type == 'cpu' and x.dtype == torch.float32 and 8 <= k <= 2**13 and len(x) >= 64 and not c.vast and _packing_works():
         m = m or max(64, min(len(x), 2**21//k if _by_conv() else min(2**13, 3*2**20//k)))
         return _packed(x, raw, length, c, m, work) if prev is None else _kept(x, raw, length, c, m, prev, work)
@@ -604,15 +613,15 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
     if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
     labels, (left,size,zero,spare), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
-    at,lowest,rows,cols,over = _starts(m, kp),torch.tensor(-1, dtype=torch.int16),[],[],[]
+    at,rows,cols,over = _starts(m, kp).numpy(),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
         if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
         else: y = codes[s]
         I = torch.mm(y, c.H, out=G[:w]).view(torch.int16)
         F, mine = I.numpy().reshape(-1), labels[s]
-        j = at[:w] + prev[s]
-        own = torch.take(I, j).numpy(); I.put_(j, lowest.expand(w))        # lowest of all where negative numbers are in order, and negative elsewhere
+        j = at[:w] + mine
+        own = F.take(j); F[j] = -1                                         # lowest of all where negative numbers are in order, and negative elsewhere
         best = _value(np.maximum(torch.amax(I, 1, out=top[:w]).numpy(), 0))
         g = _value(own)
         e = left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine)
@@ -625,7 +634,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
             if codes is not None: y.view(torch.int16).numpy()[l,d+4] = t
             zero[s][l],spare[s][l] = (t := _value(t)), 2.02*_sums(d)*np.abs(t)
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
-        F[j.numpy().take(r)] = own.take(r)                                 # among the rivals
+        F[j.take(r)] = own.take(r)                                 # among the rivals
         bar = bar.take(r); bar -= .004*np.abs(bar)
         B,bar,low = I.index_select(0, torch.from_numpy(r)).numpy(), _bits(bar, bar < 0), (bar < 0).nonzero()[0]
         if len(low): B[low],bar[low] = _ordered(B[low]),_ordered(bar[low])
@@ -902,7 +911,7 @@ class _Points:
             else:                                                          # a stream keeps no codes
                 Q,V = torch.empty(x.shape, dtype=torch.int8), torch.zeros(len(x), 4, dtype=torch.float32)
                 self._code(x, Q, V)
-        m, labels, close, rivals = self.chunk or m, [], 0, 0
+        m, labels, close, rivals = min(self.chunk or m, len(x)), [], 0, 0
         for j in range(0, len(x), step := max(m, 2**15)):                  # a part at a time: lists of rivals take memory
             s = slice(j, j+step)
             l,n_close,n_riv = way(x[s], raw[s], length[s], c, V[s], None if Q is None else Q[s], None if prev is None else prev[s], m, self.work)
@@ -911,7 +920,7 @@ class _Points:
 
 
 # %% ../nbs/01a_nearest.ipynb #74e0b5cb
-@torch.no_grad()
+@_plainly
 def assign(
     X,                 # Points, n×d, tensor or array; or batches of them (a list, a loader, or a function that returns an iterator)
     C,                 # Centres, k×d
@@ -931,7 +940,7 @@ def assign(
 
 def _cdist(X, C): return torch.cdist(X, C, compute_mode='donot_use_mm_for_euclid_dist')
 
-@torch.no_grad()
+@_plainly
 def pairwise_sq_dists(
     X,  # Points, n×d, tensor or array
     C,  # Centres, k×d

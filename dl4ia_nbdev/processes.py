@@ -16,6 +16,7 @@ from torch import Tensor, nn
 # %% ../nbs/00e_processes.ipynb #1eab9395
 class World:
     "The processes that train together, which `accelerate launch` or torchrun started; or this one alone, for which all that follows does nothing"
+    _of_fit = None                                                                # those of the `fit` that is under way
     def __init__(self,
         device='cpu',        # Device that this process computes on
         minutes:float=60.,   # How long one process waits for the others before it gives up

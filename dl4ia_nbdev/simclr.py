@@ -36,8 +36,10 @@ def _others(z):
     "(the processes, how many rows each of them has)"
     world = World(z.device)
     if not torch.distributed.is_initialized(): raise ValueError("gather=True needs several processes: torch.distributed is not initialised (torchrun and accelerate launch start it)")
-    every = world.counts(*z.shape)
+    every, sharing = world.counts(*z.shape), World._of_fit
     if len({w for _,w in every}) > 1: raise ValueError(f"z1 must have one width in all processes, got {[w for _,w in every]}")
+    if sharing is not None and sharing._thin: raise ValueError(f"z1: this batch has fewer pairs than the {world.size} processes, and one that stands in without a pair would count as a negative; leave such a last batch out")
+    if not all(r for r,_ in every): raise ValueError(f"z1 must hold at least one pair in every process, got {[r for r,_ in every]}")
     return world, [2*r for r,_ in every]
 
 def _at_once(u, tau, grad):
@@ -125,15 +127,16 @@ def nt_xent(
     z2:Tensor,               # (N, d) projections of the second views, in the same order
     temperature:float=.5,    # τ, from 0.005
     tile:int|None=None,      # Side of the tiles of the similarity matrix; None: chosen by N
-    gather:bool=False,       # Take negatives from all processes of torch.distributed?
+    gather:bool|None=None,   # Take negatives from all processes of torch.distributed? None: no, and a warning where there are several
 )->Tensor:                   # Scalar, nats, float32 (float64 for float64)
     """NT-Xent, the mean over all 2N views of −log softmax at the partner (Chen et al. 2020, eq. 1), in memory linear in N.
 
     Computed in float32 under any autocast, and in its own precision whatever torch's products are set to. The loss lies near log(2N − 1) when all views are alike. A vector of zeros is similar to nothing and gets no gradient. With `gather` each process gives its own N pairs, gets the loss of all of them together, and a gradient that, averaged over
     the processes by their numbers of pairs (`fit` does so; DistributedDataParallel, for equal numbers), is that of one process with the whole batch. Can be differentiated once; `create_graph=True` raises `RuntimeError`.
 
-    Raises `TypeError` for what is no floating tensor; `ValueError` for shapes that differ, fewer than two pairs, a temperature below 0.005 and values that are not finite."""
+    Raises `TypeError` for what is no floating tensor; `ValueError` for shapes that differ, fewer than two pairs, with `gather` a process or a batch of `fit` that has not one pair for each, a temperature below 0.005 and values that are not finite."""
     _check_pair(z1, z2)
+    if gather is None and torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1: warnings.warn("gather: each process tells its own pairs apart alone; gather=True takes negatives from all of them, gather=False says that this is meant", stacklevel=2)
     world,rows = _others(z1) if gather else (None, None)
     if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
@@ -312,6 +315,7 @@ class SimCLR:
         def of_views():
             with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); h = self._order(self.encoder, v.to(device))
             if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}: wrap it")
+            if h.ndim < 2 or len(h) != len(v): raise TypeError(f"encoder must put out one row an image, got {tuple(h.shape)} for {len(v)} views")
             return h.flatten(1)
         for what,features in (('views', of_views), ('images', lambda: embed(self.encoder, images[:2]))):
             try: width[what] = features().shape[1]
@@ -349,13 +353,13 @@ class SimCLR:
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on. A set with a method pairs(rows, seed) makes its own pairs, which the views, if given, change further
         callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
-        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop (on a GPU: as far as its kernels are deterministic); with other `epochs` the learning rate takes up their schedule, and a warning says so
+        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop, for encoders whose state is all in their state_dict (on a GPU: as far as its kernels are deterministic); with other `epochs` the learning rate takes up their schedule, and a warning says so
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
-        n = len(images)
+        _check_trainable(self.encoder); n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
         path, device, views, N = _checkpoint(checkpoint, resume), _device(self.encoder), self._views_of(images), min(self.batch_size, n); world = World(device)
         crop = next((o for o in views.first.ops[:1] if isinstance(o, RandomResizedCrop)), None); _check_stem(self.encoder, min(crop.size if crop else images.shape[2:]))          # what the encoder will see
@@ -388,7 +392,7 @@ class SimCLR:
                         i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
                         s = (seed(e)*10_007 + 101*i) % 2**63
-                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else _changed(views, images.pairs(ix, s + 1_000_003*world.rank).to(device), s + 1_000_003*world.rank)
+                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else _changed(views, images.pairs(ix, own := s + 1_000_003*world.rank).to(device), own + 37)          # (draws of its own: a set's first numbers shall not be the views')
                         return self._loss(*self._order(m, v).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n)
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]
@@ -396,6 +400,7 @@ class SimCLR:
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)
                     bar.update(note=f"loss {rec['loss']:.2f}" + (f" (collapsed {rec['collapsed']:.2f}, information ≥ {max(0., rec['information']):.2f} nats)" if 'collapsed' in rec else '')); self.history_.append(rec)
                     stop = _call(callbacks, self, rec, self.history_, world)
+                    if stop and self.watch_every and 'std_h' not in rec: self._watch(images, rec)           # (the last epoch is always looked at)
                 _put_down(path, world, lambda: save_run(path, both, opt, **mine, history=self.history_))
                 if stop: break
         return self

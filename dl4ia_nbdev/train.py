@@ -208,6 +208,13 @@ def _set_random_state(cpu, cuda):
     torch.set_rng_state(cpu)
     if cuda is not None: torch.cuda.set_rng_state(cuda)
 
+@contextmanager
+def _at_work(world):
+    "Inside the block a loss can ask how `fit` shares its batches"
+    before, World._of_fit = World._of_fit, world
+    try: yield
+    finally: World._of_fit = before
+
 class _OwnDraws:
     "Random numbers inside the block are this process's own; those outside stay the same in all processes"
     def __init__(self, world):
@@ -245,7 +252,7 @@ def fit(
     device = _device(model)
     precision_dtype(precision, device)
     world, history = World(device), []
-    with keep_modes(model), hold_memory(device), whole_batch_norm(model, world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
+    with keep_modes(model), hold_memory(device), whole_batch_norm(model, world), _at_work(world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
         (net, acc), draws = _prepare(model, world), _OwnDraws(world)
         for epoch in range(epochs):
             model.train(); t0 = time.perf_counter(); n = 0; sums: dict[str, float] = {}; seen: dict[str, int] = {}
@@ -396,6 +403,7 @@ def _resume(path, model, opts, mine, free=('epochs',)):
         diff = [f'{k}: {theirs.get(k)!r} there, {v!r} here' for k,v in mine['settings'].items() if k not in free and theirs.get(k) != v]
         diff += [f'{k} of the images: {got.get(k)} there, {v} here' for k,v in mine.items() if k != 'settings' and got.get(k) != v]
         if diff: raise ValueError(f"checkpoint: {path} is of another run: {'; '.join(diff)}")
+        if (done := len(got.get('history', []))) > mine['settings'].get('epochs', done): raise ValueError(f"epochs must be at least {done}, which the run in {path} has done, got {mine['settings']['epochs']}")
     try: return load_run(path, model, opts, agree)
     except _Damaged as e:
         if not _before(path).is_file(): raise

@@ -1,9 +1,11 @@
 """K-means at the size the project promises: what it needs beyond the points, and that it repeats itself; and on tables of pandas."""
-import subprocess, sys
+import copy, pickle, subprocess, sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from conftest import root
 from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans
@@ -59,3 +61,67 @@ def test_data_frames():
         out = m.set_output(transform='pandas').transform(X)
         assert list(out.columns) == [f'{kind.__name__.lower()}{i}' for i in range(3)] and (out.to_numpy().argmin(1) == m.labels_).all()
     with pytest.raises(ValueError, match='X must hold real numbers'): KMeans(3).fit(X.assign(d='text'))
+
+
+cloud = np.random.default_rng(0).standard_normal((3000, 64)).astype('f4')
+
+
+@pytest.mark.parametrize('screen', ('none', 'int8', 'bfloat16', 'auto'))
+def test_torchs_own_switches(screen):
+    "Deterministic algorithms, and a default device without a thing on it: labels as ever"
+    fit = lambda: KMeans(64, random_state=0, max_iter=6, screen=screen).fit(cloud).labels_
+    labels = fit()
+    try: torch.use_deterministic_algorithms(True); assert (fit() == labels).all()
+    finally: torch.use_deterministic_algorithms(False)
+    try:
+        torch.set_default_device('meta'); assert (fit() == labels).all()
+        if screen == 'auto':
+            for init in ('random', 'k-means||'): KMeans(64, init=init, random_state=0, max_iter=3).fit(cloud)
+            MiniBatchKMeans(64, random_state=0, max_iter=2).fit(cloud).predict(cloud)
+    finally: torch.set_default_device('cpu')
+
+
+def test_standing_still():
+    "tol counts from the variance that K-means works with: of directions, and of points that have weight"
+    x = torch.tensor([1., 0.]) + .01*torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    a, b = (KMeans(8, spherical=True, random_state=0).fit(x, sample_weight=w) for w in (None, torch.ones(1000))); assert a.n_iter_ == b.n_iter_ > 5
+    y = np.r_[cloud[:2000, :2].astype('f8'), np.full((600, 2), 1e12)]; w = np.r_[np.ones(2000), np.zeros(600)]
+    a, b = KMeans(8, init=y[:8]).fit(y, sample_weight=w), KMeans(8, init=y[:8]).fit(y[:2000]); assert a.n_iter_ == b.n_iter_ > 5 and (a.labels_[:2000] == b.labels_).all()
+
+
+def test_starts_and_errors():
+    few = cloud[:100]
+    assert (KMeans(8, chunk_size=10**9, random_state=0).fit(few).labels_ == KMeans(8, random_state=0).fit(few).labels_).all()       # (it once asked for as many rows of memory)
+    with pytest.raises(ValueError, match='3×64'): KMeans(3, init=few[:2], empty='drop', warm_start=True).fit(few)
+    with pytest.raises(ValueError, match='init and what came of it'): KMeans(2, init=[[0.], [1e6]], empty='keep').fit(torch.rand(20, 1).half())
+    def shuffles(X, n, random_state): random_state.shuffle(X); return X[:n]
+    before = few.copy()
+    with pytest.raises(ValueError, match='read-only'): KMeans(8, init=shuffles).fit(few)
+    assert (few == before).all()
+    with pytest.warns(RuntimeWarning, match='n_init=5') as got: KMeans(2, init=few[:2], n_init=5).fit(few)
+    assert got[0].filename == __file__
+    assert (KMeans(3, random_state=np.random).fit(few > 0).labels_ < 3).all()
+    k = KMeans(2, random_state=0).fit(pd.DataFrame(few[:, :2], columns=['a', 'b'])); labels = k.labels_
+    with pytest.raises(ValueError, match='finite'): k.fit(pd.DataFrame(few[:, :2]*np.nan, columns=['c', 'd']))
+    assert (k.predict(pd.DataFrame(few[:, :2], columns=['a', 'b'])) == labels).all()
+
+
+def test_kinds_that_change():
+    "Fitted on one kind of array, asked with another; and mini-batches that are weighted, kept and taken up"
+    k = KMeans(8, random_state=0).fit(cloud); labels = torch.from_numpy(k.labels_)
+    for x in (torch.from_numpy(cloud), cloud.astype('f8'), torch.from_numpy(cloud).double()): assert (torch.as_tensor(k.predict(x)) == labels).all()
+    again = KMeans(8, warm_start=True, random_state=0).fit(cloud); assert again.fit(torch.from_numpy(cloud)).n_iter_ <= 2
+    whole = cloud[:512]; a, b = (MiniBatchKMeans(8, init=whole[:8]) for _ in range(2))
+    a.partial_fit(whole, sample_weight=np.r_[np.full(256, 2.), np.zeros(256)]); b.partial_fit(whole[:256], sample_weight=np.full(256, 2.))
+    assert np.allclose(a.cluster_centers_, b.cluster_centers_) and np.allclose(a.counts_, b.counts_)
+    c = pickle.loads(pickle.dumps(a)); d = copy.deepcopy(a)
+    for o in (a, c, d): o.partial_fit(cloud[512:1024])
+    assert (a.cluster_centers_ == c.cluster_centers_).all() and (a.cluster_centers_ == d.cluster_centers_).all()
+
+
+def test_half_precision_loses_no_digits():
+    "Centres of half precision are the float64 means, rounded once"
+    for dtype in (torch.float16, torch.bfloat16):
+        x = torch.from_numpy(cloud[:, :4]).to(dtype); k = KMeans(4, random_state=0, tol=0., trace=True).fit(x); labels = k.trace_[-2]['labels']         # (labels_ are those of the rounded centres)
+        means = torch.stack([x[labels == j].double().mean(0) for j in range(4)])
+        assert torch.equal(k.cluster_centers_, means.to(dtype))

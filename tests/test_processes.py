@@ -46,6 +46,13 @@ for tau in (.5, .01):
 if size > 1:
     try: nt_xent(x1[:4, :3 + rank], x2[:4, :3 + rank], gather=True)
     except ValueError as e: out['refused'] = str(e)
+    try: nt_xent(x1[:4*rank], x2[:4*rank], gather=True)                    # the first has none
+    except ValueError as e: out['empty'] = str(e)
+    with warnings.catch_warnings(record=True) as told: warnings.simplefilter('always'); nt_xent(x1, x2); out['asked'] = [str(w.message) for w in told]
+    one = nn.Linear(6, 4)
+    try: fit(one, [torch.cat([x1, x2], 1)[:size - 1]], lambda m, b: nt_xent(*m(b.view(-1, 6)).chunk(2), gather=True), torch.optim.SGD(one.parameters(), .1), progress=False)
+    except ValueError as e: out['thin'] = str(e)
+    nt_xent(x1, x2, gather=True)                                              # and all is as before
 
 # SimCLR: random views, batch norm, batches of 17
 images = photo_patches(32, 60)
@@ -123,7 +130,7 @@ def test_loss(got, n):
     for a, b in zip(got[1]['loss'], got[n]['loss']):
         assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
         assert a['g'] == pytest.approx(b['g'], abs=2e-6*max(map(abs, a['g'])) + 1e-7)
-    assert 'one width in all processes' in got[n]['refused']
+    assert 'one width in all processes' in got[n]['refused'] and 'one pair in every process' in got[n]['empty'] and f'fewer pairs than the {n}' in got[n]['thin'] and ['gather' in o for o in got[n]['asked']] == [True]
 
 
 @several

@@ -24,8 +24,8 @@ from dl4ia_nbdev.play import Player, play_maps, play_neighbours
 from dl4ia_nbdev.plot import show_grid, show_image
 from dl4ia_nbdev.report import load_results, save_results
 from dl4ia_nbdev.simclr import SimCLR, attraction
-from dl4ia_nbdev.train import load_run, save_run
-from dl4ia_nbdev.views import Augment, Normalize, RandomHorizontalFlip, RandomResizedCrop
+from dl4ia_nbdev.train import StopTraining, load_run, save_run
+from dl4ia_nbdev.views import Augment, Normalize, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
 y = np.arange(60) % 3
@@ -356,3 +356,90 @@ def test_a_folder_and_its_link(tmp_path):
         (tmp_path/c).mkdir(); Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path/c/'a.png')
     (tmp_path/'zebra').symlink_to(tmp_path/'cat'); (tmp_path/'ant').symlink_to(tmp_path/'cat')
     assert [n for n, *_ in folders.scan_folder(tmp_path)[0]] == ['cat/a.png', 'dog/a.png']
+
+
+# ---- views and SimCLR ----
+
+class Upside(RandomHorizontalFlip):
+    "A flip of one's own"
+    def change(self, x, params): return x.flip(-2)
+
+
+def test_operators_of_ones_own_after_a_crop():
+    x = pictures(4).images; whole = RandomResizedCrop(8, scale=(1., 1.), ratio=(1., 1.))
+    assert torch.equal(Augment(whole, Upside(1.))(x), Augment(whole)(x).flip(-2))
+    class Twice(RandomResizedCrop):
+        def apply(self, x, params): return x*2
+    with pytest.raises(TypeError, match='Twice'): Augment(Twice(8))
+    class Second(RandomHorizontalFlip): name = 'flip_2'
+    with pytest.raises(ValueError, match='flip_2'): Augment(RandomHorizontalFlip(), RandomHorizontalFlip(), Second())
+
+
+def test_pairs_of_ones_own_have_their_own_draws():
+    class Pairs(ImageSet):
+        def pairs(self, rows, seed): drawn.append(torch.rand(len(rows), generator=torch.Generator().manual_seed(seed))); return torch.cat([self.images[rows]]*2)
+    class Notes(RandomHorizontalFlip):
+        def draw(self, n, shape, generator=None): seen.append(u := torch.rand(n, generator=generator)); return dict(applied=u < .5)
+    drawn, seen = [], []; SimCLR.small(flat(), views=Augment(Notes()), watch_every=None, **quiet).fit(Pairs(pictures(40).images))
+    assert len(drawn) == len(seen) > 1 and not any(torch.equal(a, b[:len(a)]) for a, b in zip(drawn[1:], seen[1:]))              # (the first is a trial of two)
+
+
+def test_encoders_that_change_before_fit():
+    e = flat(); s, d = SimCLR.small(e, **quiet), DeepCluster.small(e, n_clusters=3, **quiet); e.requires_grad_(False)
+    for o in (s, d):
+        with pytest.raises(ValueError, match='no parameter to train'), warnings.catch_warnings(): warnings.simplefilter('ignore'); o.fit(pictures(40))
+    with pytest.raises(TypeError, match='one row an image'): SimCLR.small(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(0)), **quiet).fit(pictures(40))
+
+
+def test_epochs_that_are_done(tmp_path):
+    "A run of three epochs cannot be one of two"
+    new = lambda e: SimCLR.small(flat(), batch_size=20, epochs=e, watch_every=None, progress=False); new(3).fit(pictures(40), checkpoint=tmp_path/'a.pt')
+    with pytest.raises(ValueError, match='at least 3'): new(2).fit(pictures(40), checkpoint=tmp_path/'a.pt', resume=True)
+    assert len(new(3).fit(pictures(40), checkpoint=tmp_path/'a.pt', resume=True).history_) == 3
+
+
+def test_an_early_end_is_looked_at():
+    def enough(*o): raise StopTraining
+    assert 'rank_h' in SimCLR.small(flat(), batch_size=20, epochs=9, progress=False).fit(pictures(40, classes=2), callbacks=[enough]).history_[-1]
+
+
+def test_resume_with_dropout_in_the_encoder(tmp_path):
+    "Bit for bit, dropout and all"
+    def new(): torch.manual_seed(0); return SimCLR.small(nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Dropout(.5), nn.Linear(16, 4)), batch_size=20, epochs=2, watch_every=None, progress=False)
+    def enough(*o): raise StopTraining
+    whole = new().fit(pictures(40)); new().fit(pictures(40), callbacks=[enough], checkpoint=tmp_path/'a.pt'); again = new().fit(pictures(40), checkpoint=tmp_path/'a.pt', resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.encoder.state_dict().values(), again.encoder.state_dict().values()))
+
+
+def test_stems_cut_to_pieces():
+    "A ResNet for large images is known by its first layers, not by its class"
+    from torchvision.models import resnet18
+    pieces = nn.Sequential(*list(resnet18().children())[:-1], nn.Flatten()); run = SimCLR.small(pieces, epochs=1, batch_size=4, watch_every=None, progress=False)
+    with pytest.warns(UserWarning, match='a quarter of 32 pixels'): run.fit(pictures(8, 32))
+
+
+def test_rates_grow_with_the_root_of_the_batch():
+    for optimizer, rate in (('sgd', .05), ('adamw', 1e-3)):
+        assert SimCLR(flat(), optimizer=optimizer, batch_size=64, epochs=1, watch_every=None, progress=False).fit(pictures(64)).lr_ == pytest.approx(rate*(64/256)**.5)
+
+
+def test_views_are_torchvisions():
+    "Crop and flip as one, and a whole recipe: with the parameters that came back, what torchvision makes of them"
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as tv
+    x = pictures(12, 40, seed=3).images
+    def crop_flip(im, p, i, size):
+        y, l, h, w = p['crop']['box'][i].tolist(); out = tv.resized_crop(im, y, l, h, w, [size, size], InterpolationMode.BILINEAR, antialias=True)
+        return tv.hflip(out) if p['flip']['applied'][i] else out
+    for size in (24, 40, 64):                                              # smaller than the images, as large, larger
+        v, p = Augment(RandomResizedCrop(size), RandomHorizontalFlip())(x, seed=1, return_params=True); assert p['flip']['applied'].any() and not p['flip']['applied'].all()
+        for im, got, i in zip(x.float()/255, v, range(12)): assert (crop_flip(im, p, i, size).clamp(0, 1) - got).abs().max() < (.0045 if size < 40 else 1e-4)       # (bytes are rounded to bytes, once a direction)
+    both = Views(simclr_cifar(32)); a, b, ps = both(x, seed=2, return_params=True)
+    for v, p in zip((a, b), ps):
+        assert torch.allclose(both.first(x, params=p), v, atol=1e-6)
+        for im, got, i in zip(x.float()/255, v, range(12)):
+            out, c = crop_flip(im, p, i, 32).clamp(0, 1), p['colour']
+            if c['applied'][i]:
+                for step in c['order'][i].tolist(): out = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[step](out, float(c[('brightness', 'contrast', 'saturation', 'hue')[step]][i]))
+            if p['grey']['applied'][i]: out = tv.rgb_to_grayscale(out, 3)
+            assert (out - got).abs().max() < .02, (out - got).abs().max()
