@@ -70,6 +70,7 @@ lightly --minutes 15 --stem default
 lightly --minutes 60 --at 5 15 --stem cifar
 lightly --minutes 5 --stem default --precision float32
 lightly --minutes 5 --stem cifar --precision float32
+lightly --minutes 15 --stem default --precision float32
 lightly --minutes 15 --at 5 --stem default --set '{"strength": 0.5}'""")
 # What `--search` tries: one change at a time from the first entry (the stored search ended before the last three of DeepCluster)
 searches = dict(

@@ -141,7 +141,7 @@ def nt_xent(
     if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
     if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not .005 <= temperature < math.inf: raise ValueError(f"temperature must be a number of at least 0.005, got {temperature!r}")
-    tile = (512 if len(z1) <= 2048 else 2048) if tile is None else _whole(tile, 'tile')
+    tile = (512 if len(z1) <= 2048 else 2048 if 1/temperature < 60 else 1408) if tile is None else _whole(tile, 'tile')
     loss = _NTXent.apply(z1, z2, float(temperature), tile, world, rows)
     if not torch.isfinite(loss):
         for name,z in (('z1', z1), ('z2', z2)):

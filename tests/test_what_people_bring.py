@@ -23,9 +23,9 @@ from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
 from dl4ia_nbdev.play import Player, play_maps, play_neighbours
 from dl4ia_nbdev.plot import show_grid, show_image
 from dl4ia_nbdev.report import load_results, save_results
-from dl4ia_nbdev.simclr import SimCLR, attraction
+from dl4ia_nbdev.simclr import SimCLR, attraction, nt_xent
 from dl4ia_nbdev.train import StopTraining, load_run, save_run
-from dl4ia_nbdev.views import Augment, Normalize, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
+from dl4ia_nbdev.views import Augment, GaussianBlur, Normalize, RandomCrop, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
 y = np.arange(60) % 3
@@ -443,3 +443,35 @@ def test_views_are_torchvisions():
                 for step in c['order'][i].tolist(): out = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[step](out, float(c[('brightness', 'contrast', 'saturation', 'hue')[step]][i]))
             if p['grey']['applied'][i]: out = tv.rgb_to_grayscale(out, 3)
             assert (out - got).abs().max() < .02, (out - got).abs().max()
+
+
+def test_operators_that_do_nothing():
+    "At its limit an operator leaves the images as they are, whichever way it goes; and the others change them"
+    x = torch.from_numpy(np.random.default_rng(0).random((3, 3, 20, 20), dtype='f4')); large = torch.from_numpy(np.random.default_rng(1).random((2, 3, 140, 140), dtype='f4'))
+    for o in (Normalize((0., 0., 0.), (1., 1., 1.)), RandomCrop(20)): assert torch.allclose(Augment(o)(x, seed=0), x, atol=1e-6)
+    for y in (x, large):                                                   # blurred by products, and by neighbours
+        assert torch.allclose(Augment(GaussianBlur(sigma=(1e-3, 1e-3), p=1.))(y, seed=0), y, atol=1e-5)
+        assert (Augment(GaussianBlur(sigma=(1., 1.), p=1.))(y, seed=0) - y).abs().max() > .05
+    for o in (Normalize((.5, .5, .5), (.2, .2, .2)), RandomCrop(12, 20)): assert (Augment(o)(x, seed=0) - x).abs().max() > .05
+
+
+def test_the_loss_at_low_temperature():
+    "Zero vectors, half precision and autocast at τ = 0.005: value and gradient of float64"
+    g = torch.Generator().manual_seed(0); a, b = torch.randn(2, 40, 16, generator=g); a[3] = 0; b[5] = 0; tau = .005
+    def loss_and_gradient(dtype, **how):
+        z = [o.to(dtype, copy=True).requires_grad_() for o in (a, b)]
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=bool(how)): loss = nt_xent(*z, tau)
+        loss.backward(); return loss.double(), torch.cat([o.grad for o in z]).double()
+    exact, by = loss_and_gradient(torch.float64); assert not by[3].any() and not by[45].any()
+    for how in ({}, dict(autocast=True)):
+        loss, grad = loss_and_gradient(torch.float32, **how); assert loss.item() == pytest.approx(exact.item(), rel=1e-5) and (grad - by).abs().max() < 1e-4*by.abs().max()
+    for dtype in (torch.float16, torch.bfloat16):
+        a, b = a.to(dtype).float(), b.to(dtype).float(); exact, by = loss_and_gradient(torch.float64); loss, grad = loss_and_gradient(dtype)
+        assert loss.dtype == torch.float64 and loss.item() == pytest.approx(exact.item(), rel=1e-4) and (grad - by).abs().max() < .01*by.abs().max()
+
+
+def test_views_and_weights_are_channels_last():
+    seen = []
+    class Watched(nn.Conv2d):
+        def forward(self, x): seen.append((x.is_contiguous(memory_format=torch.channels_last), self.weight.is_contiguous(memory_format=torch.channels_last))); return super().forward(x)
+    SimCLR.small(nn.Sequential(Watched(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), watch_every=None, **quiet).fit(pictures(40, 16)); assert len(seen) > 2 and all(a and b for a, b in seen[2:])
