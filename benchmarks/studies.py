@@ -161,8 +161,8 @@ def on_photographs(net, tr, r, quick=False):
     return DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw)
 
 
-def sheet(r, quick, along=False, held_out=False):
-    "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution; `held_out`: judged by the last fifth of the training photographs, which is not trained on"
+def sheet(r, quick, looks=False, end=True, held_out=False):
+    "AlexNet with batch norm at 224 pixels, 1,500 photographs: kNN and the linear probe after every convolution at the `end`, neighbours in four `looks` on the way; `held_out`: judged by the last fifth of the training photographs, which is not trained on"
     tr = dataset('imagenette', 'train', n=60 if quick else 1500); n = len(tr)*4//5
     tr, te = (tr[:n], tr[n:]) if held_out else (tr, dataset('imagenette', 'test', n=60 if quick else 400))
     te = te.with_normalization(tr); epochs = 1 if quick else r.get('epochs', 0); took = 0.
@@ -170,14 +170,16 @@ def sheet(r, quick, along=False, held_out=False):
         a, b = (F.interpolate(o.images.float()/255, (32, 32), mode='area').flatten(1) for o in (tr, te))
         return dict(seconds=0., layers=dict(pixels=measures(a, tr.labels, b, te.labels)), mlp=100*mlp_probe(a, tr.labels, b, te.labels, seed=r['seed']))
     net = alexnet('deepcluster', None, seed=r['seed'], sobel=r.get('sobel', r['method'] == 'deepcluster'), hidden=1024, dropout=r.get('dropout', .5)); layers = [n for n in net.tap_names if n.startswith('conv')]
-    watch, t, history = [Layers(tr, te, epochs, layers, 'paper', batch_size=64)] if along else [], time.perf_counter(), []
+    watch, t, history = [Layers(tr, te, epochs, layers, 'paper', batch_size=64)] if looks else [], time.perf_counter(), []
     if r['method'] == 'supervised': history = supervised(net, tr, epochs=epochs, batch_size=32, lr=1e-3, seed=r['seed'], progress=False, callbacks=watch)
     elif r['method'] != 'untrained': history = on_photographs(net, tr, r, quick).fit(tr, callbacks=watch).history_
     if history: took = time.perf_counter() - t
-    if along: curve, took = Curve.of(history); return dict(seconds=took, curve=curve)
+    way = {}
+    if looks: way['curve'], took = Curve.of(history)                         # (the looks cost no time of training)
+    if not end: return dict(seconds=took) | way
     a, b = (embed(net, o, layers, 'paper', batch_size=64) for o in (tr, te))
     got = {l: measures(a[l], tr.labels, b[l], te.labels) | dict(features=a[l].shape[1]) for l in layers}
-    return dict(seconds=took, layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
+    return dict(seconds=took) | way | dict(layers=got, mlp=100*mlp_probe(a['conv5'], tr.labels, b['conv5'], te.labels, seed=r['seed']))
 
 
 SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'lr', 'epochs')          # what may differ between runs of a study
@@ -215,7 +217,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, chosen=sheet, choose=partial(sheet, held_out=True), along=partial(sheet, along=True)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, chosen=partial(sheet, looks=True), choose=partial(sheet, held_out=True), along=partial(sheet, looks=True, end=False)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 
