@@ -162,6 +162,11 @@ class _Centres:
         with np.errstate(over='ignore'): return torch.as_tensor(steep*self.slope(u)), torch.as_tensor((abs(const) + norm*norm)*(passes*u) + self.lost)
 
 # %% ../nbs/01a_nearest.ipynb #6df3ddd4
+def _overwrite(t, at, v):
+    "Write `v` to the places `at` of a whole tensor, none of which comes twice: `put_` is the fastest way, and refused where torch is told to be deterministic"
+    if torch.are_deterministic_algorithms_enabled(): t.view(-1).index_fill_(0, at, v)
+    else: t.put_(at, torch.tensor(v, dtype=t.dtype).expand(len(at)))
+
 def _room(work, name, m, k, dtype):
     "An m×k tensor to write to: kept in the dict `work` until another size is wanted, since fresh memory costs time"
     if work is None: return torch.empty(m, k, dtype=dtype)
@@ -339,7 +344,7 @@ def _packed(x, raw, length, c, m, work=None):
         J = _scores(const, x[s], c.C, m, work).view(torch.int32)
         torch.add(col, J, alpha=2**bits, out=J)
         torch.amin(J, 1, out=least[s])
-        J.numpy().reshape(-1)[(at[:len(J)] + (least[s] & one)).numpy()] = 2**31 - 1
+        _overwrite(J, at[:len(J)] + (least[s] & one), 2**31 - 1)
         torch.amin(J, 1, out=second[s])
     least,second = least.numpy(), second.numpy()
     labels = (least & one).astype(np.int64)
@@ -613,15 +618,15 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
     if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
     labels, (left,size,zero,spare), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
-    at,rows,cols,over = _starts(m, kp).numpy(),[],[],[]
+    at,rows,cols,over = _starts(m, kp),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
         if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
         else: y = codes[s]
         I = torch.mm(y, c.H, out=G[:w]).view(torch.int16)
         F, mine = I.numpy().reshape(-1), labels[s]
-        j = at[:w] + mine
-        own = F.take(j); F[j] = -1                                         # lowest of all where negative numbers are in order, and negative elsewhere
+        j = at[:w] + prev[s]
+        own = torch.take(I, j).numpy(); _overwrite(I, j, -1)               # lowest of all where negative numbers are in order, and negative elsewhere
         best = _value(np.maximum(torch.amax(I, 1, out=top[:w]).numpy(), 0))
         g = _value(own)
         e = left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine)
@@ -634,7 +639,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
             if codes is not None: y.view(torch.int16).numpy()[l,d+4] = t
             zero[s][l],spare[s][l] = (t := _value(t)), 2.02*_sums(d)*np.abs(t)
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
-        F[j.take(r)] = own.take(r)                                 # among the rivals
+        F[j.numpy().take(r)] = own.take(r)                                 # among the rivals
         bar = bar.take(r); bar -= .004*np.abs(bar)
         B,bar,low = I.index_select(0, torch.from_numpy(r)).numpy(), _bits(bar, bar < 0), (bar < 0).nonzero()[0]
         if len(low): B[low],bar[low] = _ordered(B[low]),_ordered(bar[low])

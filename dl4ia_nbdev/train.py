@@ -86,7 +86,7 @@ def autocast(
     "A context in which matrix products run in the chosen precision; master weights stay float32; raises `ValueError` for another precision"
     dt, kind = precision_dtype(precision, device), torch.device(device).type
     if dt != torch.float32: return torch.autocast(kind, dt)
-    return torch.autocast(kind, enabled=False) if kind in ('cpu', 'cuda') else nullcontext()              # float32 also inside an autocast of the user's
+    return torch.autocast(kind, enabled=False) if kind in ('cpu', 'cuda') and torch.is_autocast_enabled(kind) else nullcontext()        # float32 also inside an autocast of the user's
 
 # %% ../nbs/00b_train.ipynb #fb34d012
 @contextmanager

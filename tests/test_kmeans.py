@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import root
-from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans
+from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans, assign, kmeans_plus_plus
 
 CODE = '''
 import numpy as np, torch
@@ -125,3 +125,11 @@ def test_half_precision_loses_no_digits():
         x = torch.from_numpy(cloud[:, :4]).to(dtype); k = KMeans(4, random_state=0, tol=0., trace=True).fit(x); labels = k.trace_[-2]['labels']         # (labels_ are those of the rounded centres)
         means = torch.stack([x[labels == j].double().mean(0) for j in range(4)])
         assert torch.equal(k.cluster_centers_, means.to(dtype))
+
+
+def test_starts_are_as_good_as_scikit_learns():
+    "Greedy k-means++ with as many trials: the inertia of a start, on the mean of many, is within a few percent of scikit-learn's"
+    from sklearn.cluster import kmeans_plusplus
+    x = cloud[:1000, :8]; inertia = lambda c: float(assign(x, np.asarray(c))[1].sum())
+    ours, theirs = (np.mean([inertia(f(s)) for s in range(30)]) for f in (lambda s: kmeans_plus_plus(x, 40, s)[0], lambda s: kmeans_plusplus(x, 40, random_state=s)[0]))
+    assert abs(ours/theirs - 1) < .02, (ours, theirs)
