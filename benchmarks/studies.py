@@ -8,7 +8,7 @@
 `views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`, `dropout`: the same on three seeds, judged on fc7 too.
 `sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way; `no_dropout`: the same without dropout; `choose`: settings compared on 300 of the training photographs, `chosen`: what won, on all of them. Each run has one thread, so that the number of jobs changes no result.
 """
-import argparse, base64, itertools, json, sys, time, warnings
+import argparse, base64, inspect, itertools, json, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
@@ -195,12 +195,13 @@ def short(v):
 def as_made(name):
     "What the methods of the file `name` are set to, where a row does not say otherwise"
     if name == 'ablations': return dict(base=mini)
-    some, net = ImageSet.from_arrays(torch.randint(256, (10_000, 3, 2, 2), dtype=torch.uint8)), alexnet('small', None)
+    some, net = ImageSet.from_arrays(torch.randint(256, (200, 3, 2, 2), dtype=torch.uint8)), alexnet('small', None)
+    labels = {k: v.default for k, v in inspect.signature(supervised).parameters.items() if k in ('lr', 'weight_decay', 'batch_size', 'precision')} | dict(augment='shifts, mirrored')
     def told(make, epochs, **r):
         run = make(net, some, dict(method='deepcluster', seed=0, k=100, augment='views') | r | dict(epochs=epochs), *([epochs] if make is on_small_images else []))
         return {k: v for k, v in run.settings().items() if k != 'random_state'} | (dict(projection_head=run.projection_head, views=repr(run.views)) if isinstance(run, SimCLR) else {})
-    photographs = dict(network="alexnet('deepcluster', hidden=1024)", simclr=told(on_photographs, 20, method='simclr'), deepcluster=told(on_photographs, 20) | dict(augment='crops of 224 pixels, mirrored'), supervised=dict(lr=1e-3, batch_size=32))
-    small = dict(network="alexnet('small')", simclr=told(on_small_images, 16, method='simclr'), deepcluster=told(on_small_images, 30) | dict(augment="SimCLR's views, as above"), supervised=dict(epochs=30))
+    photographs = dict(network="alexnet('deepcluster', hidden=1024), behind Sobel for DeepCluster alone", simclr=told(on_photographs, 20, method='simclr'), deepcluster=told(on_photographs, 20) | dict(augment='crops of 224 pixels, mirrored'), supervised=labels | dict(epochs=20, lr=1e-3, batch_size=32))
+    small = dict(network="alexnet('small')", simclr=told(on_small_images, 16, method='simclr'), deepcluster=told(on_small_images, 30) | dict(augment="SimCLR's views, as above"), supervised=labels | dict(epochs=30))
     return dict(as_made=photographs if 'alexnet' in name else small if name == 'deepcluster_cifar10' else dict(small=small, photographs=photographs))
 
 
@@ -210,8 +211,8 @@ MEASURE = 'kNN: cosine after centring, k = 10, equal votes; linear: LinearProbe 
 def collect(rows, folder):
     "The results files that the pages draw, of studies that have runs; each run with the machine and the versions that it was made with"
     for name, studies in RESULTS.items():
-        mine = {json.dumps([r.get(k) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date', 'versions') if k in r['environment']}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
-        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data={'alexnet_imagenette': 'Imagenette', 'deepcluster_seeds': 'CIFAR-10, lossy files; no_dropout: Imagenette'}.get(name, 'CIFAR-10, lossy files'), **as_made(name)))
+        mine = {json.dumps([short(r.get(k)) for k in ('study', 'seed', *SETTINGS)]): short(r | ({'environment': {k: r['environment'][k] for k in ('cpu', 'threads', 'gpu', 'date', 'versions') if k in r['environment']}} if 'environment' in r else {})) for r in rows if r['study'] in studies and not r.get('quick')}; mine = list(mine.values())
+        if mine: print(save_results(name, sorted(mine, key=lambda r: (studies.index(r['study']), json.dumps([v for k, v in r.items() if k != 'seconds' and not isinstance(v, (list, dict))]))), folder, command=f"benchmarks/studies.py {' '.join(s for s in studies if s not in ('baselines', 'base'))}", questions={k: v for k, v in QUESTIONS.items() if k in studies}, measure=MEASURE, data={'alexnet_imagenette': 'Imagenette', 'alexnet_chosen': 'Imagenette', 'deepcluster_seeds': 'CIFAR-10, lossy files; no_dropout: Imagenette'}.get(name, 'CIFAR-10, lossy files'), **as_made(name)))
 
 
 def work(study, r, quick):

@@ -361,7 +361,7 @@ class DeepCluster:
     )->'DeepCluster':
         """Run the loop; features that are maps are flattened. Under `accelerate launch` each process computes the features of its part of the images, K-means sums over all of them, and every process has the same clusters. Sets `labels_` (n,), `history_` (one record an epoch), `pca_`, `kmeans_` and `head_`.
 
-        Raises `ValueError` when there are fewer images than clusters, for an encoder that does not give one row an image and when a checkpoint does not fit these settings, encoder or images, `FileExistsError` for a checkpoint that exists without `resume`,
+        Raises `ValueError` when there are fewer images than clusters, for an encoder that has been frozen or does not give one row an image and when a checkpoint does not fit these settings, encoder or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`,
         and `FloatingPointError` when features or loss are no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)

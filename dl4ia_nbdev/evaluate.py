@@ -40,11 +40,13 @@ def _remember(encoder, norm):
         with torch.no_grad(): encoder.mean.copy_(norm.mean); encoder.std.copy_(norm.std)
 
 def _check_stem(encoder, side):
-    "Warn where a ResNet made for 224 pixels gets images of a small `side`: it halves them twice before its first block"
+    "Warn where a network made for 224 pixels, as ResNets are, gets images of a small `side`: it halves them twice before its first block"
+    from torchvision.models import ResNet
     if side >= 96: return
     leaves = [m for m in encoder.modules() if not any(m.children())]
-    first = next((i for i,m in enumerate(leaves) if isinstance(m, nn.Conv2d)), len(leaves)); big = lambda o: max(o) if isinstance(o, tuple) else o
-    if first < len(leaves) and big(leaves[first].kernel_size) == 7 and big(leaves[first].stride) > 1 and any(isinstance(m, nn.MaxPool2d) and big(m.stride) > 1 for m in leaves[first + 1:first + 4]):           # (torchvision's and timm's, also when cut to pieces)
+    def halves(m): return isinstance(m, (nn.Conv2d, nn.MaxPool2d)) and (max(m.stride) if isinstance(m.stride, (tuple, list)) else m.stride) > 1
+    stems = [m for i,m in enumerate(leaves) if isinstance(m, nn.Conv2d) and max(m.kernel_size) == 7 and halves(m) and any(isinstance(o, nn.MaxPool2d) and halves(o) for o in leaves[i + 1:i + 4])]           # (torchvision's and timm's, also when cut to pieces)
+    if stems or any(isinstance(m, ResNet) and m.conv1.stride[0] > 1 and not isinstance(m.maxpool, nn.Identity) for m in encoder.modules()):
         warnings.warn(f"encoder: its first layers are made for large images and leave a quarter of {side} pixels; resnet(18, size={side}) has the stem for small ones, and learns far better from them", stacklevel=3)
 
 def _normalised_as(images, run):

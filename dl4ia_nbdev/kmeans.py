@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.utils.validation import _check_feature_names
+from sklearn.utils.validation import _check_feature_names, _get_feature_names
 from .nearest import _Points, _cdist, _check_way, _enter, _list, _part, _plainly, _room, _u_mm, _whole, assign, pairwise_sq_dists
 from .train import _with_float64
 
@@ -342,7 +342,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 for k,v in ((k, now[k]) for k in inspect.signature(type(self)).parameters) if k == 'init' and not isinstance(v, str) or v is not new[k] and v != new[k]]
         return f"{type(self).__name__}({', '.join(show)})"
 
-    def _repr_mimebundle_(self, **how): return {'text/plain': repr(self)}     # one line is enough in a notebook
+    _repr_html_ = None                                                     # one line is enough in a notebook
+    def _repr_mimebundle_(self, **how): return {'text/plain': repr(self)}
     _world = None                                                          # several processes that hold the same points, see `DeepCluster`
 
     def _check_settings(self):
@@ -363,13 +364,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _given(self, pts):
         "The centres to start from where they are given, else None"
-        if self.warm_start and hasattr(self, 'cluster_centers_'): return self._fitting(self.cluster_centers_, pts, 'the centres of the last fit, which warm_start begins from,')
-        return None if isinstance(self.init, str) or callable(self.init) else self._fitting(self.init, pts)
+        if self.warm_start and hasattr(self, 'cluster_centers_'): return self._fitting(self.cluster_centers_, pts, 'the centres of the last fit, which warm_start begins from,', len(self.cluster_centers_) if self.empty == 'drop' else None)
+        if isinstance(self.init, str) or callable(self.init): return None
+        if self.n_init not in (1, 'auto'): warnings.warn(f"n_init={self.n_init} means nothing beside given centres: from these K-means starts once", RuntimeWarning, stacklevel=4)
+        return self._fitting(self.init, pts)
 
-    def _fitting(self, C, pts, name='init'):
-        "Centres from outside, checked (float64, on the scale of the working)"
+    def _fitting(self, C, pts, name='init', least=None):
+        "Centres from outside, checked (float64, on the scale of the working); `least`: as few as these will do"
         k, C = self.n_clusters, _enter(C, name)[0]
-        if C.shape != (k,pts.d) and not (name != 'init' and self.warm_start and self.empty == 'drop' and C.shape[1] == pts.d and len(C) < k): raise ValueError(f"{name} must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
+        if C.shape[1] != pts.d or not (least or k) <= len(C) <= k: raise ValueError(f"{name} must be {k}×{pts.d} (n_clusters × features of X), got {'×'.join(map(str, C.shape))}")
         if self.spherical and name == 'init' and (zero := (C == 0).all(1).nonzero()[:,0].tolist()): raise ValueError(f"{name} must have no row of zeros for spherical K-means (it has no direction), got {_list(zero, k)}")
         return pts.inward(C)
 
@@ -392,11 +395,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if at is None: return pts.rows(rows).double()
         return X[rows].double() + (0 if pts.mu is None else pts.mu.double())
 
-    def _run(self, pts, C, w, g, spread):
-        "Lloyd's iterations from the centres `C`: centres, labels, history, trace"
+    def _run(self, pts, C, w, g, spread, tol):
+        "Lloyd's iterations from the centres `C` until they move no more than `tol`: centres, labels, history, trace"
         k, n = len(C), pts.n
         labels, sums, hist, trace, changed, strikes = None, None, [], [], n, 0
-        tol = self._still(pts, w, spread)
         pts.choose(k, self.screen)
         for i in range(self.max_iter):
             t = time.perf_counter()
@@ -452,16 +454,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Σ w‖x-μ‖²"
         return pts.spread if w is None else float(pts.sq.dot(w))
 
-    def _still(self, pts, w, spread):
-        "The squared shift of all centres up to which they stand still"
+    def _still(self, pts, w):
+        "The squared shift of all centres up to which they stand still: `tol` times the mean variance of the features"
         if self.tol == 0: return 0.
-        total = float(pts.n if w is None else w.sum())
+        total, spread = float(pts.n if w is None else w.sum()), pts.spread
         if w is not None or pts.spherical:                                 # around the mean of what counts, as it is worked on
-            def each(f):
-                s = torch.zeros(1, pts.d, dtype=torch.float64, device=pts.device)
-                for i,x in pts.scaled(_part(pts.d)): _add(s, f(x), torch.zeros(len(x), dtype=torch.int64, device=pts.device), None if w is None else w[i:i+len(x)])
-                return s[0]
-            m = each(lambda x: x)/total; spread = float(each(lambda x: (x.double() - m).square_()).sum())
+            v = torch.ones_like(pts.sq) if w is None else w
+            def over(f): return sum(v[i:i+len(x)] @ f(x.double()) for i,x in pts.scaled(_part(pts.d)))
+            m = over(lambda x: x)/total; spread = float(over(lambda x: x.sub_(m).square_().sum(1)))
         return self.tol*spread/(total*pts.d)
 
     def _warn_of_empty(self, k, w, why):
@@ -493,14 +493,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             at = _some(pts.n, most, g, w).to(pts.device); ws = None if w is None else w[at]
             some = self._shared(pts.rows(at)/pts.out if pts.stream else pts.X.index_select(0, at.to(pts.X.device)), pts.name)
         given, some.asked = self._given(some), self.screen
-        if given is not None and self.n_init not in (1, 'auto'): warnings.warn(f"n_init={self.n_init} means nothing beside given centres: from these K-means starts once", RuntimeWarning, stacklevel=3)
-        spread = self._spread(some, ws)
+        spread, tol = self._spread(some, ws), self._still(some, ws)
         best:tuple|None = None
         if given is not None:       starts = 1
         elif self.n_init != 'auto': starts = self.n_init
         else:                       starts = 10 if self.init == 'random' or callable(self.init) else 1
         for _ in range(starts):
-            C,labels,sums,hist,trace = self._run(some, self._start(some, g, ws) if given is None else given, ws, g, spread)
+            C,labels,sums,hist,trace = self._run(some, self._start(some, g, ws) if given is None else given, ws, g, spread, tol)
             inertia = self._inertia(some, C, some.assign(C, labels)[0], ws) if starts > 1 else 0.
             if best is None or inertia < best[0]: best = inertia,C,labels,sums,hist,trace
         assert best is not None
@@ -510,12 +509,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.n_iter_ = len(self.history_)
         if self.trace: self.trace_ = [dict(centers=pts.leave(c/some.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
+        self._fitted_to(X, pts)
         if self.empty != 'drop': self._warn_of_empty(k, w, 'X may have fewer distinct rows than n_clusters')
         return self
 
     def _finish(self, pts, C, labels, w, sums=None, spread=0.):
         "Centres as they leave, and the labels and inertia that these give: predict sees the same"
-        C,self.cluster_centers_ = pts.inward(_enter(left := pts.leave(C/pts.out), f'init and what came of it, in the dtype of {pts.name},')[0]), left
+        C,self.cluster_centers_ = pts.inward(_enter(left := pts.leave(C/pts.out), f'cluster_centers_, in the dtype of {pts.name},')[0]), left
         pts.choose(len(C), pts.screen)
         old, J = labels, 0.
         labels = pts.assign(C, old)[0]
@@ -535,13 +535,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _points(self, X, reset=False, name='X'):
         "Checked points, and their features compared with those of `fit`"
         if not reset and not hasattr(self, 'cluster_centers_'): raise NotFittedError(f"this {type(self).__name__} has no centres yet: call fit first")
-        named = hasattr(X, 'columns') or hasattr(self, 'feature_names_in_')
-        if named and not reset: _check_feature_names(self, X, reset=False)
+        if reset and hasattr(X, 'columns'): _get_feature_names(X)              # (names of two kinds are refused)
+        if not reset and (hasattr(X, 'columns') or hasattr(self, 'feature_names_in_')): _check_feature_names(self, X, reset=False)
         pts = self._shared(X, name)
-        if named and reset: _check_feature_names(self, X, reset=True)        # (points that are refused leave the names as they were)
-        if reset: self.n_features_in_ = pts.d
-        elif pts.d != (d := self.cluster_centers_.shape[1]): raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {d} features as input")     # (a fit that failed may have seen others)
+        if not reset and pts.d != (d := self.cluster_centers_.shape[1]): raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {d} features as input")
         return pts
+
+    def _fitted_to(self, X, pts):
+        "Remember number and names of the features, once `fit` has gone well"
+        if hasattr(X, 'columns') or hasattr(self, 'feature_names_in_'): _check_feature_names(self, X, reset=True)
+        self.n_features_in_ = pts.d
 
     def _shared(self, X, name):
         "The points, of which several processes take a part each"
@@ -685,7 +688,7 @@ class MiniBatchKMeans(KMeans):
         mu, N = 0. if pts.mu is None else pts.mu.double(), torch.zeros(k, dtype=torch.float64, device=pts.device)
         pts.choose(k, self.screen)
         labels, self.history_, self.n_steps_, best, stale = None, [], 0, math.inf, 0
-        tol = self._still(pts, w, self._spread(pts, w))
+        tol = self._still(pts, w)
         for epoch in range(self.max_iter):
             t, old, J, seen = time.perf_counter(), C.clone(), 0., torch.zeros_like(N)
             new = torch.empty(pts.n, dtype=torch.int64, device=pts.device)
@@ -703,7 +706,7 @@ class MiniBatchKMeans(KMeans):
             if shift <= tol or self.max_no_improvement is not None and stale >= self.max_no_improvement: break
         self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
         self._finish(pts, C, labels, w)
-        self.n_iter_ = len(self.history_)
+        self.n_iter_ = len(self.history_); self._fitted_to(X, pts)
         self._warn_of_empty(k, w, 'the centres have moved since they were last given one, or X has fewer distinct rows than n_clusters')
         return self
 
@@ -734,4 +737,5 @@ class MiniBatchKMeans(KMeans):
         self.history_.append(dict(iteration=self.n_steps_ - 1, inertia=pts.back(J), shift=float((C - old).pow(2).sum())**.5/pts.out, changed=pts.n, n_empty=int((size == 0).sum()), seconds=time.perf_counter() - t))
         self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
         self.cluster_centers_, self.labels_, self.inertia_ = pts.leave(C/pts.out), pts.leave(labels), pts.back(J)
+        if first: self._fitted_to(X, pts)
         return self

@@ -18,7 +18,7 @@ def _plainly(f):
     "`f` without gradients, and with new tensors on the CPU unless it says otherwise, whatever `torch.set_default_device` says"
     @functools.wraps(f)
     def g(*args, **kw):
-        with torch.no_grad(), nullcontext() if torch.get_default_device().type == 'cpu' else torch.device('cpu'): return f(*args, **kw)
+        with torch.no_grad(), nullcontext() if torch.empty(0).device.type == 'cpu' else torch.device('cpu'): return f(*args, **kw)
     return g
 
 def _tensor(X, name='X'):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .data import ImageSet, _check_seed
-from .evaluate import _Order, _check_encoder, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
+from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World
 from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
@@ -126,7 +126,7 @@ def nt_xent(
     z1:Tensor,               # (N, d) projections of the first views, N at least 2, any floating dtype
     z2:Tensor,               # (N, d) projections of the second views, in the same order
     temperature:float=.5,    # τ, from 0.005
-    tile:int|None=None,      # Side of the tiles of the similarity matrix; None: chosen by N
+    tile:int|None=None,      # Side of the tiles of the similarity matrix; None: chosen by N and the temperature
     gather:bool|None=None,   # Take negatives from all processes of torch.distributed? None: no, and a warning where there are several
 )->Tensor:                   # Scalar, nats, float32 (float64 for float64)
     """NT-Xent, the mean over all 2N views of −log softmax at the partner (Chen et al. 2020, eq. 1), in memory linear in N.
@@ -315,8 +315,7 @@ class SimCLR:
         def of_views():
             with keep_modes(self.encoder), torch.no_grad(): self.encoder.eval(); h = self._order(self.encoder, v.to(device))
             if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}: wrap it")
-            if h.ndim < 2 or len(h) != len(v): raise TypeError(f"encoder must put out one row an image, got {tuple(h.shape)} for {len(v)} views")
-            return h.flatten(1)
+            _check_rows(h, len(v)); return h.flatten(1)
         for what,features in (('views', of_views), ('images', lambda: embed(self.encoder, images[:2]))):
             try: width[what] = features().shape[1]
             except RuntimeError as e:
@@ -357,7 +356,7 @@ class SimCLR:
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
 
-        Raises `ValueError` for fewer than two images, for an encoder that does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that has been frozen, does not give one row an image, does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         _check_trainable(self.encoder); n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
@@ -400,9 +399,10 @@ class SimCLR:
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)
                     bar.update(note=f"loss {rec['loss']:.2f}" + (f" (collapsed {rec['collapsed']:.2f}, information ≥ {max(0., rec['information']):.2f} nats)" if 'collapsed' in rec else '')); self.history_.append(rec)
                     stop = _call(callbacks, self, rec, self.history_, world)
-                    if stop and self.watch_every and 'std_h' not in rec: self._watch(images, rec)           # (the last epoch is always looked at)
                 _put_down(path, world, lambda: save_run(path, both, opt, **mine, history=self.history_))
-                if stop: break
+                if stop:
+                    if self.watch_every and 'std_h' not in rec: self._watch(images, rec)        # the last epoch is always looked at; the checkpoint is that of a run without a stop
+                    break
         return self
 
     def _fitted(self):

@@ -252,13 +252,13 @@ def fit(
     device = _device(model)
     precision_dtype(precision, device)
     world, history = World(device), []
-    with keep_modes(model), hold_memory(device), whole_batch_norm(model, world), _at_work(world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
+    with keep_modes(model), hold_memory(device), whole_batch_norm(model, world), Progress(epochs, label, progress and world.main) as bar, torch.enable_grad():
         (net, acc), draws = _prepare(model, world), _OwnDraws(world)
         for epoch in range(epochs):
             model.train(); t0 = time.perf_counter(); n = 0; sums: dict[str, float] = {}; seen: dict[str, int] = {}
             for i,batch in enumerate(batches(epoch) if callable(batches) else batches):
                 mine, weight = _share(batch, world)
-                with draws, autocast(precision, device): out = loss_fn(net, mine)
+                with draws, autocast(precision, device), _at_work(world): out = loss_fn(net, mine)
                 loss,extra = out if isinstance(out, tuple) else (out, {})
                 if taken := {'epoch', 'loss', 'seconds'} & set(extra): raise ValueError(f"loss_fn: the history uses the names {sorted(taken)} itself")
                 if not isinstance(loss, Tensor) or loss.ndim: raise TypeError(f"loss_fn must return a scalar tensor, got {type(loss).__name__}{tuple(getattr(loss, 'shape', ()))}")

@@ -431,7 +431,7 @@ class GaussianBlur(Operator):
         return f"blur σ {float(params['sigma'][i]):.2f}" if params['applied'][i] else ''
 
 # %% ../nbs/04a_views.ipynb #40a35e90
-def _as_made(o, kind):
+def _does_as(o, kind):
     "Does this operator do what its `kind` does, whatever it draws?"
     return (type(o).change, type(o).apply) == (kind.change, kind.apply)
 
@@ -440,17 +440,17 @@ class Augment:
     def __init__(self,
         *ops:Operator|Callable[[Tensor], Tensor], # Operators, in order; a crop first, if there is one, then a flip, share one resampling
     ):
-        "Raises `TypeError` for what is no operator and no function, `ValueError` for a crop that is not first and for a `Normalize` that is not last; when called, for a function that leaves [0, 1] before an operator"
+        "Raises `TypeError` for what is no operator and no function and for a crop with a `change` or `apply` of its own, `ValueError` for names that collide, for a crop that is not first and for a `Normalize` that is not last; when called, for a function that leaves [0, 1] before an operator"
         for o in ops:
             if not isinstance(o, Operator) and not callable(o): raise TypeError(f"ops must be operators or functions of a batch, got {o!r}")
         if any(isinstance(o, RandomResizedCrop) for o in ops[1:]): raise ValueError("ops: a crop must be the first operator")
-        if ops and isinstance(ops[0], RandomResizedCrop) and not _as_made(ops[0], RandomResizedCrop): raise TypeError(f"ops: a crop is its box, which `draw` gives; what {type(ops[0]).__name__} has of its own in `change` or `apply` would never be called: make it an operator that follows")
+        if ops and isinstance(ops[0], RandomResizedCrop) and not _does_as(ops[0], RandomResizedCrop): raise TypeError(f"ops: a crop is its box, which `draw` gives; what {type(ops[0]).__name__} has of its own in `change` or `apply` would never be called: make it an operator that follows")
         after = next((i for i,o in enumerate(ops) if isinstance(o, Normalize)), len(ops))
         if late := [o for o in ops[after + 1:] if isinstance(o, Operator)]: raise ValueError(f"ops: Normalize must be the last operator (all others work on [0, 1] and cut what lies outside), got {late[0]!r} after it")
         self.ops = ops
         names = [getattr(o, 'name', getattr(o, '__name__', 'function')) for o in ops]
         self._names = [k if names.count(k) == 1 else f'{k}_{names[:i].count(k) + 1}' for i,k in enumerate(names)]
-        if twice := {k for k in self._names if self._names.count(k) > 1}: raise ValueError(f"ops: names must differ once equal ones are numbered, got {self._names}, which has {sorted(twice)} twice")
+        if len({k for k,_ in self._named()}) < len(named := [k for k,_ in self._named()]): raise ValueError(f"ops: names must differ once equal ones are numbered, got {named}")
     def __repr__(self): return f"Augment({', '.join(map(repr, self.ops))})"
     def _named(self, random_only=True): return [(k, o) for k,o in zip(self._names, self.ops) if isinstance(o, Operator) or not random_only]
     def draw(self,
@@ -494,7 +494,7 @@ class Augment:
         n = len(rows); bad = next((k for k,p in params.items() for v in p.values() if len(v) != n), None)
         if bad or set(params) != {k for k,_ in self._named()}: raise ValueError(f"params must come from draw({n}, …) of these operators, got {sorted(params)}{f', where {bad} is for another number of images' if bad else ''}")
         ops = self._named(False); crop = ops.pop(0)[0] if ops and isinstance(ops[0][1], RandomResizedCrop) else None
-        flip = ops.pop(0)[0] if crop and ops and isinstance(ops[0][1], RandomHorizontalFlip) and _as_made(ops[0][1], RandomHorizontalFlip) else None
+        flip = ops.pop(0)[0] if crop and ops and isinstance(ops[0][1], RandomHorizontalFlip) and _does_as(ops[0][1], RandomHorizontalFlip) else None
         size = self.ops[0].size if crop else tuple(src.shape[2:])
         if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > torch.tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came

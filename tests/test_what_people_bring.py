@@ -15,8 +15,8 @@ from dl4ia_nbdev.apply import evaluate_folder
 from dl4ia_nbdev.data import ImageSet, digits, open_image
 from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten
 from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
-from dl4ia_nbdev.encoders import Encoder, pretrained
-from dl4ia_nbdev.evaluate import LinearProbe, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
+from dl4ia_nbdev.encoders import ConvNet, Encoder, pretrained, resnet
+from dl4ia_nbdev.evaluate import LinearProbe, _check_stem, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
 from dl4ia_nbdev.exercises import grade, write_exercises
 from dl4ia_nbdev.infonce import TablePair
 from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
@@ -388,7 +388,7 @@ def test_encoders_that_change_before_fit():
     e = flat(); s, d = SimCLR.small(e, **quiet), DeepCluster.small(e, n_clusters=3, **quiet); e.requires_grad_(False)
     for o in (s, d):
         with pytest.raises(ValueError, match='no parameter to train'), warnings.catch_warnings(): warnings.simplefilter('ignore'); o.fit(pictures(40))
-    with pytest.raises(TypeError, match='one row an image'): SimCLR.small(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(0)), **quiet).fit(pictures(40))
+    with pytest.raises(ValueError, match='one row of features an image'): SimCLR.small(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(0)), **quiet).fit(pictures(40))
 
 
 def test_epochs_that_are_done(tmp_path):
@@ -414,13 +414,17 @@ def test_resume_with_dropout_in_the_encoder(tmp_path):
 def test_stems_cut_to_pieces():
     "A ResNet for large images is known by its first layers, not by its class"
     from torchvision.models import resnet18
-    pieces = nn.Sequential(*list(resnet18().children())[:-1], nn.Flatten()); run = SimCLR.small(pieces, epochs=1, batch_size=4, watch_every=None, progress=False)
-    with pytest.warns(UserWarning, match='a quarter of 32 pixels'): run.fit(pictures(8, 32))
+    three = resnet18(); three.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False); parts = list(resnet18().children())
+    for large in (nn.Sequential(*parts[:-1], nn.Flatten()), nn.Sequential(*parts[:3], nn.MaxPool2d(3, [2, 2], 1), *parts[4:-1], nn.Flatten()), nn.Sequential(nn.Conv2d(3, 3, 1), resnet18()), three):
+        with pytest.warns(UserWarning, match='a quarter of 32 pixels'): _check_stem(large, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error'); _check_stem(resnet18(), 96)
+        for small in (resnet(18, 32), alexnet('small', None), ConvNet(), nn.Sequential(nn.Conv2d(3, 8, 7), nn.ReLU(), nn.MaxPool2d(2))): _check_stem(small, 32)
 
 
 def test_rates_grow_with_the_root_of_the_batch():
     for optimizer, rate in (('sgd', .05), ('adamw', 1e-3)):
-        assert SimCLR(flat(), optimizer=optimizer, batch_size=64, epochs=1, watch_every=None, progress=False).fit(pictures(64)).lr_ == pytest.approx(rate*(64/256)**.5)
+        for n in (16, 64): assert SimCLR(flat(), optimizer=optimizer, batch_size=n, epochs=1, watch_every=None, progress=False).fit(pictures(64)).lr_ == pytest.approx(rate*(n/256)**.5)
 
 
 def test_views_are_torchvisions():
@@ -461,13 +465,13 @@ def test_the_loss_at_low_temperature():
     def loss_and_gradient(dtype, **how):
         z = [o.to(dtype, copy=True).requires_grad_() for o in (a, b)]
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=bool(how)): loss = nt_xent(*z, tau)
-        loss.backward(); return loss.double(), torch.cat([o.grad for o in z]).double()
+        loss.backward(); assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32); return loss.double(), torch.cat([o.grad for o in z]).double()
     exact, by = loss_and_gradient(torch.float64); assert not by[3].any() and not by[45].any()
     for how in ({}, dict(autocast=True)):
         loss, grad = loss_and_gradient(torch.float32, **how); assert loss.item() == pytest.approx(exact.item(), rel=1e-5) and (grad - by).abs().max() < 1e-4*by.abs().max()
     for dtype in (torch.float16, torch.bfloat16):
         a, b = a.to(dtype).float(), b.to(dtype).float(); exact, by = loss_and_gradient(torch.float64); loss, grad = loss_and_gradient(dtype)
-        assert loss.dtype == torch.float64 and loss.item() == pytest.approx(exact.item(), rel=1e-4) and (grad - by).abs().max() < .01*by.abs().max()
+        assert loss.item() == pytest.approx(exact.item(), rel=1e-4) and (grad - by).abs().max() < .01*by.abs().max()
 
 
 def test_views_and_weights_are_channels_last():
