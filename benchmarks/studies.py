@@ -194,9 +194,9 @@ def short(v):
 
 def as_made(name):
     "What the methods of the file `name` are set to, where a row does not say otherwise"
-    if name == 'ablations': return dict(base=mini)
-    some, net = ImageSet.from_arrays(torch.randint(256, (200, 3, 2, 2), dtype=torch.uint8)), alexnet('small', None)
     labels = {k: v.default for k, v in inspect.signature(supervised).parameters.items() if k in ('lr', 'weight_decay', 'batch_size', 'precision')} | dict(augment='shifts, mirrored')
+    if name == 'ablations': return dict(base=mini, as_made=dict(network='ConvNet()', simclr='what base does not say: AdamW, weight decay 0.01, warm-up 0.1, precision auto', supervised=labels | dict(epochs=mini['epochs'])))
+    some, net = ImageSet.from_arrays(torch.randint(256, (200, 3, 2, 2), dtype=torch.uint8)), alexnet('small', None)
     def told(make, epochs, **r):
         run = make(net, some, dict(method='deepcluster', seed=0, k=100, augment='views') | r | dict(epochs=epochs), *([epochs] if make is on_small_images else []))
         return {k: v for k, v in run.settings().items() if k != 'random_state'} | (dict(projection_head=run.projection_head, views=repr(run.views)) if isinstance(run, SimCLR) else {})
