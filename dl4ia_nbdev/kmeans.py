@@ -461,7 +461,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if w is not None or pts.spherical:                                 # around the mean of what counts, as it is worked on
             v = torch.ones_like(pts.sq) if w is None else w
             def over(f): return sum(v[i:i+len(x)] @ f(x.double()) for i,x in pts.scaled(_part(pts.d)))
-            m = over(lambda x: x)/total; spread = float(over(lambda x: x.sub_(m).square_().sum(1)))
+            m = over(lambda x: x)/total; spread = float(over(lambda x: (x - m).square_().sum(1)))
         return self.tol*spread/(total*pts.d)
 
     def _warn_of_empty(self, k, w, why):
