@@ -196,12 +196,11 @@ def as_made(name):
     "What the methods of the file `name` are set to, where a row does not say otherwise"
     labels = {k: v.default for k, v in inspect.signature(supervised).parameters.items() if k in ('lr', 'weight_decay', 'batch_size', 'precision')} | dict(augment='shifts, mirrored')
     if name == 'ablations': return dict(base=mini, as_made=dict(network='ConvNet()', simclr='what base does not say: AdamW, weight decay 0.01, warm-up 0.1, precision auto', supervised=labels | dict(epochs=mini['epochs'])))
-    some, net = ImageSet.from_arrays(torch.randint(256, (200, 3, 2, 2), dtype=torch.uint8)), alexnet('small', None)
-    def told(make, epochs, **r):
-        run = make(net, some, dict(method='deepcluster', seed=0, k=100, augment='views') | r | dict(epochs=epochs), *([epochs] if make is on_small_images else []))
+    given, simclr, deepcluster = (alexnet('small', None), ImageSet.from_arrays(torch.randint(256, (200, 3, 2, 2), dtype=torch.uint8))), dict(method='simclr', seed=0, epochs=20), dict(method='deepcluster', seed=0, epochs=20, k=100, augment='views')
+    def told(run):
         return {k: v for k, v in run.settings().items() if k != 'random_state'} | (dict(projection_head=run.projection_head, views=repr(run.views)) if isinstance(run, SimCLR) else {})
-    photographs = dict(network="alexnet('deepcluster', hidden=1024), behind Sobel for DeepCluster alone", simclr=told(on_photographs, 20, method='simclr'), deepcluster=told(on_photographs, 20) | dict(augment='crops of 224 pixels, mirrored'), supervised=labels | dict(epochs=20, lr=1e-3, batch_size=32))
-    small = dict(network="alexnet('small')", simclr=told(on_small_images, 16, method='simclr'), deepcluster=told(on_small_images, 30) | dict(augment="SimCLR's views, as above"), supervised=labels | dict(epochs=30))
+    photographs = dict(network="alexnet('deepcluster', hidden=1024), behind Sobel for DeepCluster alone", simclr=told(on_photographs(*given, simclr)), deepcluster=told(on_photographs(*given, deepcluster)) | dict(augment='crops of 224 pixels, mirrored'), supervised=labels | dict(epochs=20, lr=1e-3, batch_size=32))
+    small = dict(network="alexnet('small')", simclr=told(on_small_images(*given, simclr, 16)), deepcluster=told(on_small_images(*given, deepcluster, 30)) | dict(augment="SimCLR's views, as above"), supervised=labels | dict(epochs=30))
     return dict(as_made=photographs if 'alexnet' in name else small if name == 'deepcluster_cifar10' else dict(small=small, photographs=photographs))
 
 

@@ -515,7 +515,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def _finish(self, pts, C, labels, w, sums=None, spread=0.):
         "Centres as they leave, and the labels and inertia that these give: predict sees the same"
-        C,self.cluster_centers_ = pts.inward(_enter(left := pts.leave(C/pts.out), f'cluster_centers_, in the dtype of {pts.name},')[0]), left
+        left = pts.leave(C/pts.out)
+        C = pts.inward(_enter(left, f'cluster_centers_, in the dtype of {pts.name},')[0])
+        self.cluster_centers_ = left
         pts.choose(len(C), pts.screen)
         old, J = labels, 0.
         labels = pts.assign(C, old)[0]
@@ -535,8 +537,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _points(self, X, reset=False, name='X'):
         "Checked points, and their features compared with those of `fit`"
         if not reset and not hasattr(self, 'cluster_centers_'): raise NotFittedError(f"this {type(self).__name__} has no centres yet: call fit first")
-        if reset and hasattr(X, 'columns'): _get_feature_names(X)              # (names of two kinds are refused)
-        if not reset and (hasattr(X, 'columns') or hasattr(self, 'feature_names_in_')): _check_feature_names(self, X, reset=False)
+        if reset: _get_feature_names(X)                                        # (names of two kinds are refused)
+        elif hasattr(X, 'columns') or hasattr(self, 'feature_names_in_'): _check_feature_names(self, X, reset=False)
         pts = self._shared(X, name)
         if not reset and pts.d != (d := self.cluster_centers_.shape[1]): raise ValueError(f"X has {pts.d} features, but {type(self).__name__} is expecting {d} features as input")
         return pts

@@ -42,6 +42,10 @@ def _others(z):
     if not all(r for r,_ in every): raise ValueError(f"z1 must hold at least one pair in every process, got {[r for r,_ in every]}")
     return world, [2*r for r,_ in every]
 
+def _safe(tau):
+    "Do the exponentials of similarities over `tau` stay in the range of floats?"
+    return 1/tau < 60
+
 def _at_once(u, tau, grad):
     "`_loss_and_gradient` where all similarities are one tile and none of their exponentials leaves the range of floats"
     h, v = len(u)//2, u*tau**-.5
@@ -55,7 +59,7 @@ def _at_once(u, tau, grad):
 
 def _loss_and_gradient(u, tau, grad, tile, world, rows):
     "The loss summed over the rows of u, and the gradient by u of its sum over the rows of all processes; one tile of similarities at a time"
-    n, safe = len(u), 1/tau < 60
+    n, safe = len(u), _safe(tau)
     if world is None and safe and n <= tile: return _at_once(u, tau, grad)
     a,b = u.chunk(2); h,partner = n//2, ((a*b).sum(1)/tau).repeat(2)
     every,first = (u, 0) if world is None else (world.gather(u, rows), sum(rows[:world.rank]))
@@ -141,7 +145,7 @@ def nt_xent(
     if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
     if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not .005 <= temperature < math.inf: raise ValueError(f"temperature must be a number of at least 0.005, got {temperature!r}")
-    tile = (512 if len(z1) <= 2048 else 2048 if 1/temperature < 60 else 1408) if tile is None else _whole(tile, 'tile')
+    tile = (512 if len(z1) <= 2048 else 2048 if _safe(temperature) else 1408) if tile is None else _whole(tile, 'tile')
     loss = _NTXent.apply(z1, z2, float(temperature), tile, world, rows)
     if not torch.isfinite(loss):
         for name,z in (('z1', z1), ('z2', z2)):

@@ -450,7 +450,8 @@ class Augment:
         self.ops = ops
         names = [getattr(o, 'name', getattr(o, '__name__', 'function')) for o in ops]
         self._names = [k if names.count(k) == 1 else f'{k}_{names[:i].count(k) + 1}' for i,k in enumerate(names)]
-        if len({k for k,_ in self._named()}) < len(named := [k for k,_ in self._named()]): raise ValueError(f"ops: names must differ once equal ones are numbered, got {named}")
+        named = [k for k,_ in self._named()]
+        if len(set(named)) < len(named): raise ValueError(f"ops: names must differ once equal ones are numbered, got {named}")
     def __repr__(self): return f"Augment({', '.join(map(repr, self.ops))})"
     def _named(self, random_only=True): return [(k, o) for k,o in zip(self._names, self.ops) if isinstance(o, Operator) or not random_only]
     def draw(self,
