@@ -20,13 +20,13 @@ from .train import _with_float64
 _all_ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01_kmeans.ipynb #cc4d2aa4
-def _add(sums, x, labels, weight=None, work=None):
-    "Add the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order. `work` keeps the room that this takes"
+def _add(sums, x, labels, weight=None, work=None, alpha=1):
+    "Add `alpha` times the rows of `x` (times their weight) to their clusters' sums in float64, always in the same order. `work` keeps the room that this takes"
     if x.is_cuda:                                                          # atomic adds would come in any order: sort, then sum segments
         for i in range(0, len(x), 2**17):
             l = labels[i:i+2**17]; o = l.argsort(stable=True); y = x[i:i+2**17].index_select(0, o).double()
             if weight is not None: y = y*weight[i:i+2**17][o, None]
-            sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0))
+            sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0), alpha=alpha)
         return
     m = max(64, 2**18//x.shape[1])
     room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
@@ -34,14 +34,14 @@ def _add(sums, x, labels, weight=None, work=None):
         y = x[i:i+m]
         if room is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
-        sums.index_add_(0, labels[i:i+m], y)
+        sums.index_add_(0, labels[i:i+m], y, alpha=alpha)
 
 def _hand_on(sums, x, old, new, weight=None):
     "Move the rows of `x` (times their weight) from the sums of the clusters `old` to those of `new`"
     x = x.to(torch.float64, copy=True)
     if weight is not None: x *= weight[:,None]
     _add(sums, x, new)
-    _add(sums, x.neg_(), old)
+    _add(sums, x, old, alpha=-1)
 
 def _sizes(labels, w, k):
     "Points (int64) or weight (float64) of each cluster; weights are added on the CPU, where the order is always the same"
@@ -402,7 +402,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         pts.choose(k, self.screen)
         for i in range(self.max_iter):
             t = time.perf_counter()
-            old, fresh = labels, pts.stream or labels is None or changed > n//3
+            old, fresh = labels, pts.stream or labels is None or changed > n//2
             if fresh: sums = torch.zeros(k, pts.d, dtype=torch.float64, device=pts.device)
             labels,close,rivals = pts.assign(C, pts.guess(old, changed), (lambda x,s,l: _add(sums, x, l, None if w is None else w[s], work=pts.work)) if fresh else None)
             if pts.screen != 'none' and self.screen == 'auto' and i > 1 and rivals > n*max(3, k*pts.d//2**13):

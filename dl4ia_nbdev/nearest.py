@@ -630,8 +630,8 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
         best = _value(np.maximum(torch.amax(I, 1, out=top[:w]).numpy(), 0))
         g = _value(own)
         e = left[s]*by_left.take(mine) + size[s]*by_size.take(mine) + fixed.take(mine)
-        bar = g - .004*np.abs(g) - (e + spare[s])                          # the true one is not lower
-        r = (~(bar > 1.004*best)).nonzero()[0]
+        off = e + spare[s]
+        r = (~(g > 1.0081*best + 1.0041*off)).nonzero()[0]                 # (rounding to bfloat16 took at most .004 of each number: this is .996·g - off > 1.004·best)
         if not len(r): continue
         l = r.take((g.take(r) < 8*e.take(r)).nonzero()[0])                 # too near their zero: next time, all that count are positive
         if len(l) > w//32:
@@ -640,7 +640,7 @@ def _halved(x, raw, length, c, V, codes, prev, m, work=None):
             zero[s][l],spare[s][l] = (t := _value(t)), 2.02*_sums(d)*np.abs(t)
         if small or len(r) > w - w//4: over.append(r + i); continue        # screening rules out too little here
         F[j.numpy().take(r)] = own.take(r)                                 # among the rivals
-        bar = bar.take(r); bar -= .004*np.abs(bar)
+        bar = g.take(r); bar -= .004*np.abs(bar); bar -= off.take(r); bar -= .004*np.abs(bar)              # the true one is not lower, and as bfloat16 not lower than this
         B,bar,low = I.index_select(0, torch.from_numpy(r)).numpy(), _bits(bar, bar < 0), (bar < 0).nonzero()[0]
         if len(low): B[low],bar[low] = _ordered(B[low]),_ordered(bar[low])
         f = (B >= bar[:,None]).reshape(-1).nonzero()[0]
