@@ -154,6 +154,8 @@ def count_parameters(
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 # %% ../nbs/02_alexnet.ipynb #c01054d1
+def _size(m): return sum(p.numel() for p in m.parameters())           # (frozen ones, too)
+
 def layer_table(
     net:AlexNet,        # The network
     size:int|tuple=224, # Side of the input in pixels, or (height, width)
@@ -171,9 +173,9 @@ def layer_table(
         m = getattr(net, name, None); work = h*w*(c + 18) if name == 'sobel' else 0           # Sobel: to grey, then two 3×3 kernels
         if name == 'sobel': c = 2
         if m is not None: work = h*w*m[0].weight.numel(); c = m[0].out_channels               # every weight once for each place it is laid on
-        rows.append(dict(layer=name, channels=c, height=h, width=w, kernel=k, stride=s, receptive_field=field, step=jump, parameters=count_parameters(m) if m is not None else 0, multiply_adds=work))
+        rows.append(dict(layer=name, channels=c, height=h, width=w, kernel=k, stride=s, receptive_field=field, step=jump, parameters=_size(m) if m is not None else 0, multiply_adds=work))
     for name,m in [(n, getattr(net, n)[1]) for n in ('fc6', 'fc7')] + ([] if net.head is None else [('classes', net.head)]):
-        rows.append(dict(layer=name, channels=m.out_features, height=1, width=1, kernel=None, stride=None, receptive_field=None, step=None, parameters=count_parameters(m), multiply_adds=m.weight.numel()))
+        rows.append(dict(layer=name, channels=m.out_features, height=1, width=1, kernel=None, stride=None, receptive_field=None, step=None, parameters=_size(m), multiply_adds=m.weight.numel()))
     return rows
 
 def draw_network(
@@ -181,13 +183,16 @@ def draw_network(
     size:int|tuple=224,  # Side of the input in pixels, or (height, width)
     ax=None,             # Where to draw; None: a new figure
 ):                       # The axes
-    "The network as boxes drawn from the module's own shapes: height follows the map's side, depth its channels; raises `ValueError` for a size below `AlexNet.min_size`"
+    "The network as boxes drawn from the module's own shapes: height follows the map's side, depth its channels; arrows are poolings; raises `ValueError` for a size below `AlexNet.min_size`"
     import matplotlib.pyplot as plt
     from matplotlib.patches import Polygon
     if ax is None: _,ax = plt.subplots(figsize=(11, 3.6))
-    rows = [r for r in layer_table(net, size) if r['layer'][:4] not in ('pool', 'sobe')]
+    rows = [r for r in layer_table(net, size) if r['layer'][:4] != 'sobe']
     ax.clear(); x = 0.; top = max(r['height'] for r in rows)
     for r in rows:
+        if r['layer'].startswith('pool'):
+            ax.annotate('', (x + .12, 0), (x - .24, 0), arrowprops=dict(arrowstyle='->', color='#444', lw=1)); ax.text(x - .06, .08, f"pool\n{r['kernel']}×{r['kernel']}/{r['stride']}", ha='center', va='bottom', fontsize=8, color='#333'); x += .22
+            continue
         conv = r['height'] > 1; h = 1.5*(r['height']/top)**.6 if conv else .25 + .13*math.log10(r['channels']); d = .035*math.sqrt(r['channels']) if conv else .12
         s = .35*h if conv else .06                                           # how far the box leans back
         y = -h/2; face = '#c9dcef' if r['layer'] == 'input' else '#f3d9a4' if conv else '#cfe6d4'

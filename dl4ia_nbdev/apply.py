@@ -373,21 +373,27 @@ def evaluate_folder(
     return evaluate({enc.spec['kind']: enc}, tr.with_normalization(enc), te, measures=measures, seed=seed, precision='auto', progress=progress)
 
 # %% ../nbs/08_apply.ipynb #d65acdba
+def _out(text):
+    "Text to standard output in UTF-8, whatever the machine's own encoding is; names that are no UTF-8, and the ends of lines, as they are"
+    out = getattr(sys.stdout, 'buffer', None); sys.stdout.flush()
+    if out is None: sys.stdout.write(text)
+    else: out.write(text.encode(errors='surrogateescape')); out.flush()
+
 def _learn(a):
     page = learn_folder(a.folder, a.out, a.method, a.encoder, a.size, a.channels, a.epochs, a.minutes, a.seed, a.device, a.resume, not a.no_cache, not a.quiet)
-    if World().main: print(page)
-def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet, a.precision); print(f"{a.out}: {len(h)} × {h.shape[1]}")
+    if World().main: _out(f'{page}\n')
+def _embed(a): images,h = embed_folder(a.folder, a.encoder, a.out, a.device, not a.no_cache, not a.quiet, a.precision); _out(f"{a.out}: {len(h)} × {h.shape[1]}\n")
 def _cluster(a):
     t = cluster_folder(a.folder, a.encoder, a.clusters, a.out, a.sheet, a.seed, a.device, not a.no_cache, not a.quiet, a.save, a.groups)
-    if a.out is None: sys.stdout.write(t.to_csv())
-    else: print(a.out)
+    _out(t.to_csv() if a.out is None else f'{a.out}\n')
     if a.sheet: _say(f"contact sheets: {a.sheet}")
     if a.save: _say(f"the groups: {a.save}")
-def _neighbours(a): sys.stdout.write(neighbours_folder(a.folder, a.encoder, a.query, a.k, a.device, not a.no_cache, not a.quiet).to_csv())
-def _look(a): print(look_folder(a.folder, a.encoder, a.out, a.filters, device=a.device, cache=not a.no_cache, progress=not a.quiet))
+def _neighbours(a): _out(neighbours_folder(a.folder, a.encoder, a.query, a.k, a.device, not a.no_cache, not a.quiet).to_csv())
+def _look(a): _out(f'{look_folder(a.folder, a.encoder, a.out, a.filters, device=a.device, cache=not a.no_cache, progress=not a.quiet)}\n')
 def _evaluate(a):
-    e = evaluate_folder(a.folder, a.encoder, a.test, seed=a.seed, device=a.device, cache=not a.no_cache, progress=not a.quiet); print(e)
+    e = evaluate_folder(a.folder, a.encoder, a.test, seed=a.seed, device=a.device, cache=not a.no_cache, progress=not a.quiet)
     if a.csv: e.to_csv(a.csv)
+    _out(f'{e}\n')
 
 def _parser(only=None):
     p = argparse.ArgumentParser(prog=f'dl4ia_{only}' if only else 'python -m dl4ia_nbdev.apply', formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -428,7 +434,7 @@ def main(
     except KeyboardInterrupt: _say(f'stopped; {again}'); return 130
     except (OSError, ValueError, TypeError, ImportError, FloatingPointError) as e: _say(f'{who}{e}'); return 2
     except RuntimeError as e:
-        if isinstance(e, torch.OutOfMemoryError): _say(f'{who}out of memory: a smaller --size or --encoder needs less ({str(e).splitlines()[0][:150]})'); return 2
+        if isinstance(e, torch.cuda.OutOfMemoryError): _say(f'{who}out of memory: a smaller --size or --encoder needs less ({str(e).splitlines()[0][:150]})'); return 2
         if not many or not any(w in str(e) for w in ('onnection', 'NCCL', 'peer', 'imed out', 'gloo', 'Gloo')): raise
         _say(f"{who}the processes have lost each other, one of them must have ended ({str(e).splitlines()[0][:150]}); {again}"); return 3
     finally:

@@ -113,7 +113,7 @@ def _to_uint8(images, name='images'):
     if x.ndim != 4: raise ValueError(f"{name} must have rank 4 (N×C×H×W or N×H×W×C) or 3 (N×H×W), got shape {tuple(x.shape)}")
     if len(x) == 0: raise ValueError(f"{name} is empty: at least one image is wanted, got shape {tuple(x.shape)}")
     c,h,w = x.shape[1:]
-    if c > 4 and h != w and (w <= 4 or c == h and w < c): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
+    if c > 4 and h != w and (w <= 4 or c == h): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
     if x.shape[1] * x.shape[2] * x.shape[3] == 0: raise ValueError(f"{name} must have pixels, got shape {tuple(x.shape)}")
     if x.dtype == torch.uint8: return x                                       # a memory map stays one
     if x.is_complex(): raise TypeError(f"{name} must be real numbers, got {x.dtype}")
@@ -395,7 +395,7 @@ def _to_bytes(a):
 
 def _bands(a, channels):
     "An array H×W, H×W×C or C×H×W of any depth as `channels` PIL images of one band each"
-    if a.ndim == 3 and (a.shape[2] > 16 and a.shape[0] <= 16 or a.shape[0] == channels and a.shape[2] not in (1, 3, 4, channels)): a = a.transpose(1, 2, 0)
+    if a.ndim == 3 and a.shape[2] != channels and (a.shape[2] > 16 and a.shape[0] <= 16 or a.shape[0] == channels and a.shape[2] not in (1, 3, 4)): a = a.transpose(1, 2, 0)
     if a.ndim == 2: a = a[..., None]
     if a.ndim != 3 or not a.size: raise ValueError(f"an array H×W, H×W×C or C×H×W is wanted, got shape {tuple(a.shape)}")
     a = _to_bytes(a); c = a.shape[2]

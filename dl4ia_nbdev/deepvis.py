@@ -28,7 +28,7 @@ from .data import ImageSet, _check_seed, photos
 from .evaluate import _Watch, _given, _kind
 from .nearest import _whole
 from .plot import show_grid
-from .train import _device, autocast, hold_memory, keep_modes, precision_dtype
+from .train import _device, autocast, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/04_deepvis.ipynb #87cdcb7f
 def imagenet_network()->tuple[nn.Module, tuple[tuple[float, ...], tuple[float, ...]]]: # (network in evaluation mode, (mean, std) it wants)
@@ -170,11 +170,21 @@ def _one_step(m):
     m.forward = lambda x: torch.addcmul(shift, x, scale) if x.dtype == scale.dtype else own(x)
 
 @contextmanager
+def _cudnn(**switches):
+    "cuDNN with some of its switches set inside the block. (`torch.backends.cudnn.flags` asks for all of them, and fails where TF32 is set operator by operator)"
+    c = torch.backends.cudnn; before = {k: getattr(c, k) for k in switches}
+    try:
+        for k,v in switches.items(): setattr(c, k, v)
+        yield
+    finally:
+        for k,v in before.items(): setattr(c, k, v)
+
+@contextmanager
 def _frozen(model):
     "Evaluation mode, weights without gradients and held memory inside the block; all are given back afterwards"
     wanted = [(p, p.requires_grad, p.data) for p in model.parameters()]
-    norms = [m for m in model.modules() if type(m).forward is nn.BatchNorm2d.forward and 'forward' not in vars(m) and m.running_var is not None]
-    with keep_modes(model), hold_memory(_device(model)), autocast('float32', _device(model)):          # an autocast of the user's ends here
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and type(m).forward is nn.BatchNorm2d.forward and 'forward' not in vars(m) and m.running_var is not None]
+    with fork_seed(0), keep_modes(model), hold_memory(_device(model)), autocast('float32', _device(model)):          # an autocast of the user's ends here, and what a network draws is its own
         model.eval()
         try:
             for p,_,w in wanted:
@@ -507,8 +517,8 @@ def _normalisation(normalize, channels, model):
         except (TypeError, ValueError) as e: raise ValueError(f"normalize must be an ImageSet, a pair (mean, std) or None, got {normalize!r}") from e
         if len(mean) != len(std) or not all(map(math.isfinite, mean + std)) or min(std) <= 0: raise ValueError(f"normalize must hold as many finite means as positive standard deviations, got {mean} and {std}")
     if channels is None:
-        conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        channels = len(mean) if mean and len(mean) > 1 else getattr(model, 'in_channels', None) or (getattr(model, 'channels', None) if hasattr(model, 'spec') else None) or (conv.in_channels if conv else 3)           # (an `Encoder` says; in other modules `channels` may mean anything)
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d) or hasattr(m, 'tap_names') and hasattr(m, 'in_channels')), None)           # (the networks of this package say; in others `in_channels` and `channels` may mean anything)
+        channels = len(mean) if mean and len(mean) > 1 else (getattr(model, 'channels', None) if hasattr(model, 'spec') else None) or getattr(first or model, 'in_channels', None) or 3
     _whole(channels, 'channels')
     if mean and len(mean) not in (1, channels): raise ValueError(f"normalize must have one mean a channel ({channels}), got {len(mean)}")
     return mean, std, channels
@@ -613,7 +623,7 @@ def maximise(
     names = pick([o.name for o in objectives]); hist, frames = [], []
     best = best_at = None
     check = {3*steps//4} if moves and steps >= 100 else ()                              # what was seen there is a moved view: look again at the image itself
-    with _frozen(model), _Watch(model, layers) as watch, torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=torch.backends.cudnn.allow_tf32):
+    with _frozen(model), _Watch(model, layers) as watch, _cudnn(benchmark=False, deterministic=True):
         def slope(open_relu=False, only=None):
             with torch.enable_grad(), (_OpenReLU() if open_relu else nullcontext()):
                 q = p if only is None else p.detach()[only].requires_grad_()
@@ -830,7 +840,7 @@ def receptive_field(
     Works for any network whose layers pass NaN on (convolutions, poolings, ReLUs and normalisations do), paddings and all, without knowing what is in it. Raises `ValueError` for a layer that does not exist and a model that takes no image of the sizes tried, `TypeError` for one that does not put out a tensor."""
     channels = _normalisation(None, channels, model)[2]; device = _device(model)
     if _kind(model) in (torch.bfloat16, torch.float16): model = copy.deepcopy(model).float()          # (some products of bfloat16 multiply zeros with pixels beside the window: NaN would come out of units that do not see it)
-    with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch, torch.backends.cudnn.flags(enabled=False):
+    with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch, _cudnn(enabled=False):
         def sees(n, probes):                  # probes: (axis, from, to) -> which rows or columns of the map turn to NaN
             x = torch.zeros(len(probes), channels, n, n, device=device)
             for i,(axis,a,b) in enumerate(probes): (x[i] if axis == 1 else x[i].transpose(1, 2))[..., a:b] = math.nan
@@ -877,19 +887,23 @@ def top_patches(
     if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     C,k = top['indices'].shape; ch,H,W = images.shape[1:]
     fields:Sequence = receptive_field(model, layer, max(H, W), ch)
-    flat,back = top['indices'].flatten().unique(return_inverse=True); got = []
+    flat,back = top['indices'].flatten().unique(return_inverse=True); back, maps, s = back.view(C, k), None, 0
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
-        for x,_ in images[flat].batches(256, _device(model)): got.append(_maps(watch(x), layer)[:, top['channels']].float().cpu())
-    maps = torch.cat(got); mh,mw = maps.shape[2:]; back = back.view(C, k)
+        for x,_ in images[flat].batches(256, _device(model)):                # of all these maps only those are kept that a filter has asked for
+            m = _maps(watch(x), layer)[:, top['channels']]; i,j = ((back >= s) & (back < s + len(m))).nonzero(as_tuple=True)
+            if maps is None: maps = torch.empty(C, k, *m.shape[2:])
+            maps[i, j] = m[(back[i, j] - s).to(m.device), i.to(m.device)].float().cpu(); s += len(m)
+    assert maps is not None
+    mh,mw = maps.shape[2:]
     if None in fields: fields = [(-.5*(n - n/m), n/m, n) for n,m in ((H, mh), (W, mw))]          # no rule: spread the map over the image
     sides = [min(f[2], n) for f,n in zip(fields, (H, W))]
     centre = [torch.arange(n, dtype=torch.float32) for n in (H, W)]
     grid = torch.stack(torch.meshgrid(*[((p - f[0] - (f[2] - 1)/2)/f[1]).clamp(0, m - 1) for p,f,m in zip(centre, fields, (mh, mw))], indexing='ij')[::-1], -1)
     patches,over = torch.zeros(C, k, ch, *sides, dtype=torch.uint8), torch.zeros(C, k, *sides)
     for i in range(C):
-        scale = maps[back[i], i].amax().clamp_min(1e-12)
+        scale = maps[i].amax().clamp_min(1e-12)
         for j in range(k):
-            m = _gather(maps[back[i, j], i][None, None], grid)[0, 0].clamp_min(0)/scale
+            m = _gather(maps[i, j][None, None], grid)[0, 0].clamp_min(0)/scale
             at = [int(q*n) for q,n in zip(top['peaks'][i, j].tolist(), (mh, mw))]
             t,l = (min(max(0, f[0] + a*f[1]), n - s) if s == f[2] else 0 for f,a,n,s in zip(fields, at, (H, W), sides))
             t,l = int(t), int(l)
@@ -912,9 +926,10 @@ def show_top_images(
     axs=None,                              # One axes a filter; None: a new figure
     title:str='filter {}',                 # Above each mosaic; {} stands for the filter
 )->np.ndarray:                             # Array of axes
-    "A 3×3 mosaic of the top images for each filter, strongest first; patches are dimmed where the filter's map is low"
+    "A 3×3 mosaic of the top images for each filter, strongest first; patches are dimmed where the filter's map is low; raises `ValueError` for patches of other filters than `top` has"
     if not isinstance(images, (ImageSet, tuple)): images = ImageSet.from_arrays(images)
     c = len(top['channels'])
+    if isinstance(images, tuple) and images[0].shape[:2] != top['indices'].shape: raise ValueError(f"images must be the patches of these {c} filters, {top['indices'].shape[1]} each, got those of {images[0].shape[0]}, {images[0].shape[1]} each: take top_patches of the same top")
     if axs is None:
         nrow = -(-c // ncol); _,axs = plt.subplots(nrow, ncol, figsize=(1.7*ncol, 1.9*nrow), squeeze=False)
     axs = np.ravel(axs)
@@ -965,7 +980,8 @@ def explorer(
     if images is not None and not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     import ipywidgets as w
     from PIL import Image
-    names = layers_of(model, size, _normalisation(normalize, None, model)[2])
+    mean,std,channels = _normalisation(normalize, None, model); names = layers_of(model, size, channels)
+    if images is not None: images = images.with_normalization((mean or [0.], std or [1.]))            # the network sees picture and images alike
     layer,how,go = w.Dropdown(options=list(names), description='layer'), w.Dropdown(options=_LOOKS, description='look'), w.Button(description='grow')
     channel = w.BoundedIntText(min=0, max=next(iter(names.values())) - 1, description='filter')
     picture,nine,says = w.Image(width=zoom, height=zoom), w.Image(width=zoom, height=zoom), w.Label()

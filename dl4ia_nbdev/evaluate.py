@@ -114,8 +114,11 @@ class _Watch:
 def _channels_last(x): return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.shape[1] > 1 else x
 
 class _Order:
-    "Images in the order in memory that networks run fastest with, channels last; as they come, weights too, for a network that reads its maps by `view`"
-    def __init__(self, model): self.model, self.plain = model, False
+    "Images in the order in memory that networks run fastest with, channels last; as they come, weights too, for a network that reads its maps by `view`. `weights`: bring those into that order, for training"
+    def __init__(self, model, weights=False):
+        self.model, self.plain = model, False
+        for p in (*model.parameters(), *model.buffers()) if weights else ():
+            if p.ndim == 4: p.data = p.data.contiguous(memory_format=torch.channels_last)  # (`Module.to` would refuse those of five dimensions)
     def __call__(self, run, x):
         if not self.plain:
             try: return run(_channels_last(x))
@@ -149,7 +152,9 @@ def _feature_file(folder, encoder, images, layer, pool, precision):
         for c in type(m).__mro__[:type(m).__mro__.index(nn.Module)]:                         # a changed method is another network
             if c.__module__.split('.')[0] not in ('torch', 'torchvision'): d.update(repr([(k, _known(f)) for k,v in sorted(vars(c).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v))]).encode())
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    for o in (images.images, images.mean, images.std): d.update(repr(tuple(o.shape)).encode()); d.update(np.ascontiguousarray(o.numpy()).data)
+    for o in (images.images, images.mean, images.std):
+        d.update(repr(tuple(o.shape)).encode())
+        for p in o.split(1024): d.update(np.ascontiguousarray(p.numpy()).data)
     d.update(repr((layer, pool, precision, torch.__version__, torchvision.__version__)).encode())
     return Path(folder).expanduser()/f'features-{d.hexdigest()}.npy'
 
@@ -647,13 +652,13 @@ def supervised(
     progress:bool=True,      # Show a bar?
     callbacks=(),            # Each is called as cb(model, record, history) after an epoch, as in `fit`; `model[0]` is the encoder
 )->list[dict]:               # The history of `fit`
-    "Train an encoder with labels: the upper end of a table; raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
+    "Train an encoder with labels: the upper end of a table. Its weights keep the order in memory that trains fastest, channels last (flatten them with `reshape`, not `view`); raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
     _check_encoder(encoder)
     _labels(train, 'train', 'supervised'); _check_trainable(encoder)
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):
-        d = embed(encoder, train[:2]).shape[1]; order = _Order(encoder.to(memory_format=torch.channels_last))
+        d = embed(encoder, train[:2]).shape[1]; order = _Order(encoder, weights=True)
         with torch.no_grad(), fork_seed(0): encoder.eval(); order(encoder, train.normalize(train.images[:2]).to(device))          # (whether it reads its maps by `view` is found out here)
         _remember(encoder, train); net = nn.Sequential(encoder, nn.Flatten(), nn.ReLU(), nn.Linear(d, train.n_classes).to(device))
         steps = epochs*(len(train)//batch_size if full else 1)
@@ -812,7 +817,7 @@ class _Protocol:
         return got
     def chance(self):
         "What the most frequent class, and clusters drawn by lot, would score"
-        yb = self.yb; answer = 'right', (yb == self.ya.bincount().argmax()).double(); lots = np.random.default_rng(self.seed).integers(0, len(yb.unique()), len(yb))
+        yb = self.yb; kinds,often = self.ya.unique(return_counts=True); answer = 'right', (yb == kinds[often.argmax()]).double(); lots = np.random.default_rng(self.seed).integers(0, len(yb.unique()), len(yb))
         columns = [c for p in self.measures for c in ([_few_name(o) for o in self.few] if p == 'few' else [p])]
         return {c: ('table', _contingency(lots, yb.numpy())) if c == 'clusters' else answer if c in _SHARES or c.startswith('linear') else ('value', None) for c in columns}
     def summary(self, name, d, runs):

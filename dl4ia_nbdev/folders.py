@@ -6,7 +6,7 @@
 __all__ = ['scan_folder']
 
 # %% ../nbs/00d_folders.ipynb #4b99b179
-import hashlib, json, os, stat, time, uuid, warnings, zipfile, zlib
+import errno, hashlib, json, os, shutil, stat, time, uuid, warnings, zipfile, zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -58,9 +58,16 @@ class _Store:
                 for n,s,t,r,d in zip(got['names'], z['bytes'].tolist(), z['times'].tolist(), z['rows'].tolist(), z['digests']): self.known[n] = (s, t, r, d.tobytes(), got['reasons'].get(n))
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error): self.known, self.pixels = {}, None          # not there, or not whole: read again
     def begin(self, shape, most):
-        "An empty file for so many images"
-        self.root.mkdir(parents=True, exist_ok=True); self.file = self.root/f'pixels-{uuid.uuid4().hex}.bin'
-        return np.memmap(self.file, np.uint8, 'w+', shape=(most, *shape))
+        "An empty file for so many images; raises `OSError` where the disk has no room for it (written through a map, a full disk would end the process)"
+        self.root.mkdir(parents=True, exist_ok=True); self.file, size = self.root/f'pixels-{uuid.uuid4().hex}.bin', most*int(np.prod(shape))
+        with open(self.file, 'wb') as f:
+            try:
+                if hasattr(os, 'posix_fallocate'): os.posix_fallocate(f.fileno(), 0, size)
+                elif shutil.disk_usage(self.root).free < size: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as e:
+                if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP): raise OSError(e.errno, f"no room for {size/1e9:.3g} GB of decoded pictures ({e.strerror}): give cache=False, another folder as cache, or a smaller size", str(self.file)) from e
+            f.truncate(size)                                                   # (where nothing can be reserved, the file is a promise)
+        return np.memmap(self.file, np.uint8, 'r+', shape=(most, *shape))
     def finish(self, files, rows, digests, reasons, n, shape):
         "Cut the file to n images and make it the one that counts"
         os.truncate(self.file, n*int(np.prod(shape))); text = json.dumps(dict(pixels=self.file.name, names=[f[0] for f in files], reasons=reasons)).encode('utf-8', 'surrogateescape')
@@ -116,7 +123,8 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
                             if on_error == 'raise': raise refuse(files[i][0], why)
                             rows.append(-1); digests.append(bytes(16)); reasons[files[i][0]] = why
                         else: pixels[n] = a; rows.append(n); digests.append(_digest(pixels[n])); n += 1
-                if shape is not None: pixels = store.finish(files, rows, digests, reasons, n, shape) if store else pixels[:n]
+                if shape is not None and store: pixels = None; pixels = store.finish(files, rows, digests, reasons, n, shape)            # (Windows does not shorten a file that is mapped)
+                elif shape is not None: pixels = pixels[:n]
             except BaseException:
                 if store: store.drop()
                 raise

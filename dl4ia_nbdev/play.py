@@ -46,11 +46,17 @@ class Player:
             c = self.controls[k]
             if isinstance(c, list) and v not in c or isinstance(c, tuple) and not c[0] <= v <= c[1]: raise ValueError(f"{k} must be {'one of' if isinstance(c, list) else 'between'} {c if isinstance(c, list) else c[:2]}, got {v!r}")
         return self.start | given
+    def _painted(self, size, nrow, ncol, states):
+        fig = plt.figure(figsize=size, layout='constrained')
+        try:
+            for sub,s in zip([fig] if nrow*ncol == 1 else fig.subfigures(nrow, ncol, squeeze=False).ravel(), states): self.paint(sub, **s)
+        except BaseException: plt.close(fig); raise                        # (else a notebook would show what there was)
+        return fig
     def draw(self,
         **state,   # What shall differ from the start
     ):             # A matplotlib figure
         "The picture of one state"
-        fig = plt.figure(figsize=self.size, layout='constrained'); self.paint(fig, **self.state(**state)); return fig
+        return self._painted(self.size, 1, 1, [self.state(**state)])
     def strip(self,
         states,        # List of dicts: what differs from the start in each picture
         ncol=None,     # Pictures a row; None: all in one
@@ -59,9 +65,7 @@ class Player:
         states = list(states)
         if not states: raise ValueError("states must hold at least one dict, got none")
         ncol = ncol or len(states); nrow = -(-len(states)//ncol)
-        fig = plt.figure(figsize=(self.size[0]*ncol, self.size[1]*nrow), layout='constrained')
-        for sub,s in zip(fig.subfigures(nrow, ncol, squeeze=False).ravel(), states): self.paint(sub, **self.state(**s))
-        return fig
+        return self._painted((self.size[0]*ncol, self.size[1]*nrow), nrow, ncol, [self.state(**s) for s in states])
     def widget(self):
         "Sliders and menus above the picture, which follows them (an ipywidgets box; needs the extra `[notebook]`)"
         import ipywidgets as w
@@ -83,14 +87,14 @@ def play_kmeans(
     "K-means on points of a plane: `step` (even: centres have moved, odd: points are assigned), `clusters`, `seed` of the start"
     if X is None: g = torch.Generator().manual_seed(3); X = torch.cat([torch.randn(60, 2, generator=g)*.3 + torch.tensor(m) for m in ((-2., 1.8), (0., 2.), (2., 1.5), (-1.8, -.2), (.3, 0.), (2., -1.6), (-.5, -2.))])
     P = torch.as_tensor(X, dtype=torch.float32)
-    if P.ndim != 2 or P.shape[1] != 2: raise ValueError(f"X must be (n, 2) points of a plane, got {tuple(P.shape)}")
+    if P.ndim != 2 or P.shape[1] != 2 or len(P) < 2: raise ValueError(f"X must be (n, 2) points of a plane, two at least, got {tuple(P.shape)}")
     lim = (float(P[:, 0].min()) - .3, float(P[:, 0].max()) + .3, float(P[:, 1].min()) - .3, float(P[:, 1].max()) + .3)
     def paint(fig, step, clusters, seed):
         km = KMeans(clusters, init='random', max_iter=most, tol=0, random_state=seed, trace=True).fit(P); i,half = divmod(min(step, 2*km.n_iter_ - 1), 2); ax = fig.subplots(); now = km.trace_[i]
         if step == 0: plot_clusters(P, None, now['centers'], ax=ax, lim=lim, title='start')
         elif half: plot_clusters(P, **now, ax=ax, lim=lim, voronoi=True, title=f"{i + 1}. assign, inertia {km.history_[i]['inertia']:.0f}")
         else: plot_clusters(P, km.trace_[i - 1]['labels'], now['centers'], ax=ax, lim=lim, title=f'{i}. update')
-    return Player(paint, (3.4, 3.3), step=(0, 2*most - 1), clusters=(2, 9, 7), seed=(0, 19))
+    return Player(paint, (3.4, 3.3), step=(0, 2*most - 1), clusters=(2, min(9, len(P)), min(7, len(P))), seed=(0, 19))
 
 def drag_kmeans(
     X=None,                    # (n, 2) points; None: four groups

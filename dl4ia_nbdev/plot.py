@@ -115,7 +115,7 @@ def _draw_tiles(tiles, ncol, pad, titles, ax, title, figsize=None, fill=1., tile
     ax = _axes(ax, figsize)
     top = 0
     if titles is not None:
-        inches = ax.get_position().width*ax.figure.get_figwidth()/cols  # width of a tile on paper
+        inches = ax.bbox.width/ax.figure.dpi/cols                      # width of a tile on paper
         fontsize = fontsize or max(5, min(9, 9*inches/.8))
         lines = max(str(t).count('\n') for t in titles) + 1
         top = int(np.ceil(1.35*fontsize/72*lines*(w+pad)/inches))
@@ -310,7 +310,7 @@ def plot_bars(
             if key is not None and key not in r: raise ValueError(f"{name}={key!r} is missing in row {i}, which has {list(r)}")
     for i,r in enumerate(rows):
         for name,key in dict(y=y, err=err).items():
-            if key is not None and not (name == 'y' and r[key] is None) and not (_is_number(r[key]) and np.isfinite(r[key])): raise ValueError(f"{name}={key!r} must be a finite number{' or None' if name == 'y' else ''}, got {r[key]!r} in row {i}")
+            if key is not None and not (r[y] is None and r[key] is None) and not (_is_number(r[key]) and np.isfinite(r[key])): raise ValueError(f"{name}={key!r} must be a finite number{' or None' if name == 'y' else ''}, got {r[key]!r} in row {i}")
     groups = list(dict.fromkeys(r[x] for r in rows)); names:list = list(dict.fromkeys(r[by] for r in rows)) if by is not None else [None]
     width = .8/len(names)
     ax = _axes(ax, (max(4, .5*len(groups)*len(names)+1.5), 3))

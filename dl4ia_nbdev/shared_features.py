@@ -108,4 +108,5 @@ def digit_on_photo(
     if source == 'embedded': b,d = photo_patches(size + size//4, max(200, n), split=split, seed=seed), digits(split)
     elif source == 'datasets': b,d = dataset('imagenette', split=split, size=size + size//4), dataset('mnist', split=split)
     else: raise ValueError(f"source must be 'embedded' or 'datasets', got {source!r}")
-    return FactorPairs(dict(digit=d.labels, background=b.labels), overlay(b.images.to(device or 'cpu'), d.images, size, size//2), shared, n, seed, dict(digit=d.class_names, background=b.class_names), f'digits on photographs ({split})')
+    _check_seed(seed)                                                     # (draws of its own for the test set, or its images would have twins in a training set of the same size)
+    return FactorPairs(dict(digit=d.labels, background=b.labels), overlay(b.images.to(device or 'cpu'), d.images, size, size//2), shared, n, int(seed) if split == 'train' else (int(seed) + 987_654_321) % 2**63, dict(digit=d.class_names, background=b.class_names), f'digits on photographs ({split})')

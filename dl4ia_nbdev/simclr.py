@@ -356,9 +356,9 @@ class SimCLR:
         images:ImageSet,      # Labels, if there are any, are only reported on, never trained on. A set with a method pairs(rows, seed) makes its own pairs, which the views, if given, change further
         callbacks=(),         # Each is called as cb(self, record, history) after an epoch; it may add to `record`, or raise `StopTraining` to end here, with the epoch written to the checkpoint
         checkpoint=None,      # File that is written after every epoch, whole or not at all
-        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop, for encoders whose state is all in their state_dict (on a GPU: as far as its kernels are deterministic); with other `epochs` the learning rate takes up their schedule, and a warning says so
+        resume:bool=False,    # Go on from `checkpoint` if it exists? The result is bit for bit that of a run without a stop, for encoders and losses whose state is all in their state_dict (on a GPU: as far as its kernels are deterministic); with other `epochs` the learning rate takes up their schedule, and a warning says so
     )->'SimCLR':
-        """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched.
+        """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched; the encoder's weights keep the order in memory that trains fastest, channels last (flatten them with `reshape`, not `view`).
 
         Raises `ValueError` for fewer than two images, for an encoder that has been frozen, does not give one row an image, does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
@@ -373,14 +373,14 @@ class SimCLR:
         steps, self.history_ = n//N, []
         if (fits := _roomy(n, N)) != N: warnings.warn(f"batch_size: {n % N} of {n} images are left out of each epoch, other ones every time, for they are no batch of {N}; batches of {fits} would use nearly all", stacklevel=2)
         with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
-            self._order = _Order(self.encoder.to(memory_format=torch.channels_last))
+            self._order = _Order(self.encoder, weights=True)
             d = self._width(views, images, device)
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             with keep_modes(self.head_), torch.no_grad():
                 self.head_.eval()
                 try: self.head_(torch.zeros(2, d, device=device))
                 except RuntimeError as err: raise ValueError(f"projection_head must take the encoder's features, {d} numbers an image: {str(err).splitlines()[0]}") from err
-            net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_))
+            net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_) | (dict(loss=self.loss) if isinstance(self.loss, nn.Module) else {}))
             mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), encoder=_built(self.encoder), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
                 got = _resume(path, both, opt, mine); self.history_ = got['history']

@@ -327,6 +327,7 @@ def _stamp(o, h=None):
     if isinstance(o, Tensor): h.update(f'{o.dtype}{tuple(o.shape)}'.encode()); h.update(o.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(o, dict): h.update(f'dict {len(o)}'.encode()); [_stamp(x, h) for kv in o.items() for x in kv]
     elif isinstance(o, (list, tuple)): h.update(f'list {len(o)}'.encode()); [_stamp(x, h) for x in o]
+    elif isinstance(o, (set, frozenset)): h.update(repr(sorted(map(repr, o))).encode())    # (their order is another in every process)
     else: h.update(repr(o).encode())
     return h.hexdigest() if top else None
 
@@ -480,5 +481,5 @@ def _built(module):
 
 def _fingerprint(settings, images):
     "What two runs must share to be one: settings, number of images, and a digest of some of them, of some pixels of all, in their order, and of their normalisation"
-    x = images.images; some = x.flatten(1)[:, :: max(1, x[0].numel()//16)]
+    x = images.images; some = torch.cat([p.flatten(1)[:, :: max(1, x[0].numel()//16)] for p in x.split(1024)])           # (a part at a time: of a set with channels last flatten makes a copy)
     return dict(settings=settings, n=len(images), sample=_stamp([x[:: max(1, len(x)//64)], some, images.mean, images.std]))

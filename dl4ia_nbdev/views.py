@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
 from .nearest import _full_products
-from .train import _sample
+from .train import _sample, autocast
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
 _block, _group = 1 << 21, 1 << 18   # values of a portion on the CPU, and of a part of it that a processor's cache takes
@@ -398,7 +398,7 @@ class GaussianBlur(Operator):
         with _full_products(x.device): return self._by_products(x, self._weights(x, params['sigma']).to(x))
     def apply(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
-        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128: return super().apply(x, params)
+        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 or type(self).change is not GaussianBlur.change: return super().apply(x, params)
         rows = params['applied'].nonzero()[:, 0]
         if not len(rows): return x
         w = self._weights(x, params['sigma'][rows])
@@ -490,7 +490,7 @@ class Augment:
     @torch.no_grad()
     def _run(self, src, rows, params, dtype):
         "Views of the images `rows` of `src`, which may come several times; `params` has one entry a row"
-        with torch.autocast(src.device.type, enabled=False): return self._in_portions(src, rows, params, dtype)
+        with autocast('float32', src.device): return self._in_portions(src, rows, params, dtype)
     def _in_portions(self, src, rows, params, dtype):
         n = len(rows); bad = next((k for k,p in params.items() for v in p.values() if len(v) != n), None)
         if bad or set(params) != {k for k,_ in self._named()}: raise ValueError(f"params must come from draw({n}, …) of these operators, got {sorted(params)}{f', where {bad} is for another number of images' if bad else ''}")
@@ -507,8 +507,8 @@ class Augment:
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             for j,(k,o) in enumerate(ops):
-                if isinstance(o, Operator): y = o.apply(y, mine[k]); continue
-                y = o(y).contiguous()                                              # (a function may return what it expanded, and what follows works in place)
+                if isinstance(o, Operator): y = o.apply(y, mine[k]).contiguous(); continue         # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                y = o(y).contiguous()
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))

@@ -184,6 +184,14 @@ def test_readme_commands():
     assert cmds == ['pip install -e . && dl4ia_tour', "pip install -e '.[dev]' && pytest"]
 
 
+def test_no_test_hides_another():
+    "Of two functions of one name in a file Python keeps the last, and the first is never run"
+    for o in files:
+        if not o.startswith('tests/test_'): continue
+        names = [n.name for n in ast.parse(texts[o]).body if isinstance(n, ast.FunctionDef)]
+        assert len(names) == len(set(names)), f"{o}: {sorted(n for n in set(names) if names.count(n) > 1)}"
+
+
 def test_export_and_clean_change_nothing(project_copy):
     before = {o: (project_copy/o).read_bytes() for o in files if not (project_copy/o).is_symlink()}
     code = 'from nbdev.doclinks import nbdev_export\nfrom nbdev.clean import nbdev_clean\nnbdev_export.__wrapped__()\nnbdev_clean.__wrapped__()'

@@ -1,5 +1,5 @@
 "Networks, files, arrays and settings as people bring them: each of these once gave a wrong number, a raw error or a crash"
-import json, os, struct, warnings
+import errno, json, os, struct, sys, warnings
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -9,23 +9,25 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
+import dl4ia_nbdev.apply as apply
 import dl4ia_nbdev.folders as folders
 from dl4ia_nbdev.alexnet import alexnet, layer_table
 from dl4ia_nbdev.apply import evaluate_folder
 from dl4ia_nbdev.data import ImageSet, digits, open_image
 from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten
-from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
+from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Logit, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
 from dl4ia_nbdev.encoders import ConvNet, Encoder, pretrained, resnet
 from dl4ia_nbdev.evaluate import LinearProbe, _check_stem, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
 from dl4ia_nbdev.exercises import grade, write_exercises
 from dl4ia_nbdev.infonce import TablePair
 from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
-from dl4ia_nbdev.play import Player, play_maps, play_neighbours
-from dl4ia_nbdev.plot import show_grid, show_image
+from dl4ia_nbdev.play import Player, play_kmeans, play_maps, play_neighbours
+from dl4ia_nbdev.plot import plot_bars, show_grid, show_image
 from dl4ia_nbdev.report import load_results, save_results
-from dl4ia_nbdev.simclr import SimCLR, attraction, nt_xent
-from dl4ia_nbdev.train import StopTraining, load_run, save_run
-from dl4ia_nbdev.views import Augment, GaussianBlur, Normalize, RandomCrop, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
+from dl4ia_nbdev.shared_features import digit_on_photo
+from dl4ia_nbdev.simclr import SimCLR, attraction, nt_xent, projection_head
+from dl4ia_nbdev.train import StopTraining, _fingerprint, _stamp, load_run, save_run
+from dl4ia_nbdev.views import Augment, GaussianBlur, Normalize, Operator as ViewOperator, RandomCrop, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
 y = np.arange(60) % 3
@@ -323,7 +325,7 @@ def test_sets_share_no_labels():
     t.labels[:] = 5; assert s.labels.tolist() == list(range(12))
 
 
-def test_arrays_of_any_kind():
+def test_images_of_any_layout():
     s, x = pictures(12), np.zeros((6, 40, 60, 2), np.uint8)
     assert torch.equal(s[np.argsort(X[:12, 0])[::-1]].images, s[np.argsort(X[:12, 0])[::-1].copy()].images) and len(next(s.batches(4, order=np.arange(12)[::-1]))[0]) == 4
     assert ImageSet(x).shape == (6, 2, 40, 60) and torch.equal(ImageSet([a[:, ::-1] for a in s.images.numpy()]).images, s.images.flip(2))
@@ -479,3 +481,132 @@ def test_views_and_weights_are_channels_last():
     class Watched(nn.Conv2d):
         def forward(self, x): seen.append((x.is_contiguous(memory_format=torch.channels_last), self.weight.is_contiguous(memory_format=torch.channels_last))); return super().forward(x)
     SimCLR.small(nn.Sequential(Watched(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), watch_every=None, **quiet).fit(pictures(40, 16)); assert len(seen) > 2 and all(a and b for a, b in seen[2:])
+
+
+def test_operators_that_expand():
+    class Grey(ViewOperator):
+        name = 'always grey'
+        def change(self, x, params): return x.mean(1, keepdim=True).expand_as(x)
+    class Inverse(GaussianBlur):
+        def change(self, x, params): return 1 - x
+    for side in (16, 160):                                                             # (blur has a way of its own for large images)
+        x = pictures(5, side).images; grey = (x.float()/255).mean(1, keepdim=True).expand_as(x); m, s = (torch.tensor(o)[:, None, None] for o in ((.1, .2, .3), (.5, .6, .7)))
+        torch.testing.assert_close(Augment(Grey(), Normalize((.1, .2, .3), (.5, .6, .7)))(x, seed=0), (grey - m)/s, rtol=0, atol=1e-5)
+        torch.testing.assert_close(Augment(Inverse(5, p=1))(x, seed=0), 1 - x.float()/255, rtol=0, atol=1e-6)
+
+
+def test_more_bands_than_pixels(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (3, 11, 11, 200), dtype=np.uint8)
+    assert ImageSet(x).shape == (3, 200, 11, 11) and torch.equal(ImageSet(x).images, torch.from_numpy(x).permute(0, 3, 1, 2))
+    for i, a in enumerate(x): np.save(tmp_path/f'{i}.npy', a)
+    assert torch.equal(ImageSet.from_folder(tmp_path, channels=200, cache=False, progress=False).images, ImageSet(x).images)
+
+
+def test_a_disk_without_room(tmp_path, monkeypatch):
+    for i in range(3): Image.new('RGB', (8, 8), (i, 0, 0)).save(tmp_path/f'{i}.png')
+    read = partial(ImageSet.from_folder, tmp_path, progress=False); store = tmp_path/'kept'; store.mkdir()
+    def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')
+    if hasattr(os, 'posix_fallocate'):
+        with monkeypatch.context() as m:
+            m.setattr(os, 'posix_fallocate', full)
+            with pytest.raises(OSError, match='no room for .* GB of decoded pictures'): read(cache=store)
+    with monkeypatch.context() as m:                                                   # where nothing can be reserved
+        m.delattr(os, 'posix_fallocate', raising=False); m.setattr(folders.shutil, 'disk_usage', lambda _: type('U', (), dict(free=10)))
+        with pytest.raises(OSError, match='no room for .* GB of decoded pictures'): read(cache=store)
+    assert not list(store.rglob('*.bin')) and torch.equal(read(cache=store).images, read(cache=False).images) and len(list(store.rglob('*.bin'))) == 1
+
+
+def test_networks_of_five_dimensions():
+    class Deep(nn.Module):
+        def __init__(self): super().__init__(); self.conv, self.flat = nn.Conv3d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        def forward(self, x): return self.flat(self.conv(x[:, None]).squeeze(2)).mean((2, 3))
+    ims = pictures(40, 8, 2)
+    for train in (lambda e: SimCLR.small(e, **quiet).fit(ims), lambda e: DeepCluster.small(e, n_clusters=9, augment=None, **quiet).fit(ims), lambda e: supervised(e, ims, epochs=1, batch_size=20, progress=False)):
+        torch.manual_seed(0); e = Deep(); before = e.conv.weight.detach().clone(); train(e); assert not torch.equal(e.conv.weight, before)
+
+
+def test_losses_with_a_memory(tmp_path):
+    class Centred(nn.Module):
+        def __init__(self): super().__init__(); self.register_buffer('centre', torch.zeros(64))
+        def forward(self, z1, z2):
+            with torch.no_grad(): self.centre.mul_(.9).add_(z1.mean(0)[:64], alpha=.1)
+            return nt_xent(z1 - self.centre, z2 - self.centre, .2)
+    def run(epochs, **kw): return SimCLR.small(flat(64), loss=Centred(), projection_head=0, watch_every=None, **quiet | dict(epochs=epochs)).fit(pictures(40), **kw).encoder
+    whole = run(4); file = tmp_path/'run.pt'
+    def stop(s, rec, hist):
+        if rec['epoch'] == 1: raise StopTraining
+    run(4, checkpoint=file, callbacks=[stop]); went_on = run(4, checkpoint=file, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), went_on.parameters()))
+
+
+def test_digests_of_what_has_no_order(tmp_path):
+    assert list({0, 8}) != list({8, 0}) and _stamp({0, 8}) == _stamp({8, 0}) != _stamp({0, 9})
+    x = pictures(2000).images; last = ImageSet(x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)); assert not last.images.is_contiguous() and _fingerprint({}, last) == _fingerprint({}, ImageSet(x))
+
+
+def test_labels_that_are_large():
+    def table(y): a, b = pictures(40), pictures(20, seed=1); return evaluate({}, ImageSet(a.images, torch.tensor(y).repeat(10)), ImageSet(b.images, torch.tensor(y).repeat(5)), measures='knn', bootstrap=0)
+    assert table([10**12, 10**12, 7, 10**12]).rows[0]['knn'] == table([1, 1, 0, 1]).rows[0]['knn'] == .75
+
+
+def test_output_of_any_name(tmp_path):
+    "Standard output of another encoding, and a name that is no UTF-8"
+    with open(tmp_path/'out', 'w', encoding='cp1252', newline='') as f:
+        old, sys.stdout = sys.stdout, f
+        try: apply._out('λ × \udcff\r\n')
+        finally: sys.stdout = old
+    assert (tmp_path/'out').read_bytes() == 'λ × '.encode() + b'\xff\r\n'
+
+
+def test_pictures_of_networks_with_a_head():
+    "Batch norms of one dimension stay as they are; so does a network that a script holds"
+    torch.manual_seed(0); enc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()); net = nn.Sequential(enc, projection_head(8, 2, 16)).eval(); ims = pictures(12)
+    assert top_images(net, ims, '0.0', 4)['indices'].shape == (8, 4) and len(layers_of(net, 8)) > 5 and receptive_field(net, '0.0', 8)[0][2] == 3
+    torch.testing.assert_close(maximise(net, Logit(3), size=8, steps=4, seed=0).activation, maximise(torch.jit.script(net), Logit(3), size=8, steps=4, seed=0).activation, rtol=1e-3, atol=1e-5)
+
+
+def test_switches_of_cudnn_stay():
+    c = torch.backends.cudnn; before = c.enabled, c.benchmark, c.deterministic; c.enabled = False; conv = getattr(c, 'conv', None); was = getattr(conv, 'fp32_precision', None)
+    try:
+        if was is not None: conv.fp32_precision = 'ieee'                               # set for one operator there is no word for all
+        net = nn.Sequential(nn.Conv2d(3, 4, 3)); maximise(net, Channel('0', 1), size=8, steps=2); receptive_field(net, '0', 8); assert not c.enabled and (was is None or conv.fp32_precision == 'ieee')
+    finally:
+        if was is not None: conv.fp32_precision = was
+        c.enabled, c.benchmark, c.deterministic = before
+
+
+def test_networks_that_count_their_channels():
+    class Tutorial(nn.Module):
+        def __init__(self): super().__init__(); self.in_channels = 3; self.conv = nn.Conv2d(self.in_channels, 8, 3); self.in_channels = 64
+        def forward(self, x): return self.conv(x)
+    for net in (Tutorial(), nn.Sequential(alexnet('small', None, seed=0, sobel=True))): assert len(layers_of(net, 32)) and maximise(net, Logit(0) if isinstance(net, nn.Sequential) else Channel('conv', 0), size=32, steps=1, r=()).images.shape == (1, 3, 32, 32)
+
+
+def test_networks_that_draw():
+    class Noisy(nn.Module):
+        def __init__(self): super().__init__(); torch.manual_seed(0); self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        def forward(self, x): h = self.a(x); return self.b(h + torch.randn_like(h))
+    net = Noisy(); torch.manual_seed(5); one = maximise(net, Channel('b', 1), size=8, steps=4).images; drawn = torch.rand(1); torch.manual_seed(5); assert torch.equal(torch.rand(1), drawn) and torch.equal(maximise(net, Channel('b', 1), size=8, steps=4).images, one)
+
+
+def test_no_twins_on_both_sides():
+    a, b = digit_on_photo('digit', n=40), digit_on_photo('digit', split='test', n=40); assert not torch.equal(a.values['background'], b.values['background'])
+
+
+def test_patches_of_other_filters():
+    net, ims = alexnet('small', None, seed=0), pictures(300, 32); top = top_images(net, ims, 'conv3', 9); p = top_patches(net, ims, 'conv3', top); few = {k: v[:4] for k, v in top.items()}
+    with pytest.raises(ValueError, match='^images must be the patches of these 4 filters'): show_top_images(p, few)
+    torch.testing.assert_close(top_patches(net, ims, 'conv3', few)[1], p[1][:4], rtol=0, atol=1e-5); assert (p[1].amax((1, 2, 3)) > .5).double().mean() > .9; show_top_images(p, top); plt.close('all')
+
+
+def test_figures_in_figures():
+    fig = plt.figure(); show_grid(torch.rand(4, 3, 5, 5), titles=list('abcd'), ax=fig.subfigures(1, 2)[0].subplots()); plt.close(fig)
+    Player(lambda fig, seed: show_grid(torch.rand(2, 3, 5, 5), titles=list('ab'), ax=fig.subplots()), (3, 3), seed=(0, 3)).strip([{}, {}]); plt.close('all')
+    for bad in (lambda: play_kmeans().strip([dict(sede=1)]), lambda: Player(lambda fig, seed: 1/0, (3, 3), seed=(0, 3)).draw()):
+        with pytest.raises((ValueError, ZeroDivisionError)): bad()
+    assert not plt.get_fignums(); play_kmeans(X[:5, :2]).draw(); plt.close('all')
+
+
+def test_what_is_missing_and_what_is_frozen():
+    plot_bars([dict(k=1, y=None, sd=None), dict(k=2, y=.5, sd=.1)], 'k', 'y', err='sd'); plt.close('all')
+    net = alexnet('small', None, seed=0); assert layer_table(net.requires_grad_(False), 32) == layer_table(alexnet('small', None, seed=0), 32)
