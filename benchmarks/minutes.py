@@ -5,12 +5,12 @@
     python benchmarks/minutes.py simclr --minutes 1 --validate --set '{"lr": 0.002}'     # a setting tried on a tenth of the training set, held out
     python benchmarks/minutes.py simclr --minutes 3 --search --results trials.json       # all of `searches`, one change at a time, likewise judged; a stopped search goes on
     python benchmarks/minutes.py deepcluster --minutes 5
-    pip install lightly; python benchmarks/minutes.py lightly --minutes 5 --stem default
+    pip install -r benchmarks/requirements-minutes.txt; python benchmarks/minutes.py lightly --minutes 5 --stem default
     python benchmarks/minutes.py baselines                               # raw pixels, the same networks untrained
     python benchmarks/minutes.py simclr --epochs 50 --set '{"size": 24}'  # so many epochs, whatever they take: the run of another machine again
     python benchmarks/minutes.py deepcluster --minutes 5 --results nbs/results      # the row goes into the file that the page draws
     python benchmarks/minutes.py simclr --minutes 60 --checkpoint run.pt --save encoder.safetensors      # the same command after a stop goes on
-    python benchmarks/minutes.py all --results again                     # every run of the two pages' tables, ten hours; after a stop it goes on
+    python benchmarks/minutes.py all --results again                     # every run of the two pages' tables, eleven hours; after a stop it goes on
 
 The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many whole epochs are trained as fit; those of a search fill the time, with a last epoch more and some images fewer.
 Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvision's download. benchmarks/README.md says how each number is measured.
@@ -58,6 +58,7 @@ simclr --minutes 5 --set '{"size": 24}' --seed 2
 simclr --minutes 15 --set '{"size": 24}'
 simclr --minutes 15 --set '{"size": 24}' --seed 1
 simclr --minutes 15 --set '{"size": 24}' --seed 2
+simclr --minutes 60 --set '{"size": 24, "width": [64, 128, 256, 512]}'
 deepcluster --minutes 5 --set '{"size": 24}'
 deepcluster --minutes 5 --set '{"size": 24}' --seed 1
 deepcluster --minutes 15 --set '{"size": 24, "rounds": 10}'
