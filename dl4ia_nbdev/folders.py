@@ -65,7 +65,7 @@ class _Store:
                 if hasattr(os, 'posix_fallocate'): os.posix_fallocate(f.fileno(), 0, size)
                 elif shutil.disk_usage(self.root).free < size: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as e:
-                if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP): raise OSError(e.errno, f"no room for {size/1e9:.3g} GB of decoded pictures ({e.strerror}): give cache=False, another folder as cache, or a smaller size", str(self.file)) from e
+                if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): raise OSError(e.errno, f"no room for {size/1e9:.3g} GB of decoded pictures ({e.strerror}): give cache=False, another folder as cache, or a smaller size", str(self.file)) from e
             f.truncate(size)                                                   # (where nothing can be reserved, the file is a promise)
         return np.memmap(self.file, np.uint8, 'r+', shape=(most, *shape))
     def finish(self, files, rows, digests, reasons, n, shape):
