@@ -28,6 +28,10 @@ class Sobel(nn.Module):
         kx = torch.tensor([[-1., 0., 1.], [-2., 0., 2.], [-1., 0., 1.]]) / 4
         self.register_buffer('grey', grey[None, :, None, None]); self.register_buffer('kernel', torch.stack([kx, kx.T])[:, None])
         self._pad_with(padding)
+    @property
+    def in_channels(self)->int:
+        "Channels of the images that it takes"
+        return self.grey.shape[1]
     def _pad_with(self, padding):
         "Set the padding; zeros leave a mark among the buffers, so that saved weights say so, and others keep the keys they had"
         if padding not in ('replicate', 'zeros'): raise ValueError(f"padding must be 'replicate' or 'zeros', got {padding!r}")

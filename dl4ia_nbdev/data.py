@@ -156,7 +156,7 @@ def _index(i, n, name):
 class ImageSet:
     "Images as bytes, N×C×H×W, with optional labels, class names, source, licence and normalisation"
     def __init__(self,
-        images:Tensor|np.ndarray|Sequence, # uint8 N×C×H×W (tensor, array, memory map); N×H×W, N×H×W×C, floats in [0, 1] are converted
+        images:Tensor|np.ndarray|Sequence, # uint8 N×C×H×W (tensor, array, memory map); N×H×W, N×H×W×C, floats in [0, 1] are converted. The last axis is taken for the channels where it is the only one of at most four, or where only so an image is square
         labels:Tensor|np.ndarray|Sequence[int]|None=None, # N integers, or None
         class_names:Sequence[str]|None=None, # Name of each class, or None
         name:str='',                       # What the set is called

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from .alexnet import Sobel
 from .data import ImageSet, _check_seed, photos
 from .evaluate import _Watch, _given, _kind
 from .nearest import _whole
@@ -517,7 +518,7 @@ def _normalisation(normalize, channels, model):
         except (TypeError, ValueError) as e: raise ValueError(f"normalize must be an ImageSet, a pair (mean, std) or None, got {normalize!r}") from e
         if len(mean) != len(std) or not all(map(math.isfinite, mean + std)) or min(std) <= 0: raise ValueError(f"normalize must hold as many finite means as positive standard deviations, got {mean} and {std}")
     if channels is None:
-        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d) or hasattr(m, 'tap_names') and hasattr(m, 'in_channels')), None)           # (the networks of this package say; in others `in_channels` and `channels` may mean anything)
+        first = next((m for m in model.modules() if isinstance(m, (nn.Conv2d, Sobel)) or hasattr(m, 'tap_names') and hasattr(m, 'in_channels')), None)           # (the networks of this package say; in others `in_channels` and `channels` may mean anything)
         channels = len(mean) if mean and len(mean) > 1 else (getattr(model, 'channels', None) if hasattr(model, 'spec') else None) or getattr(first or model, 'in_channels', None) or 3
     _whole(channels, 'channels')
     if mean and len(mean) not in (1, channels): raise ValueError(f"normalize must have one mean a channel ({channels}), got {len(mean)}")
@@ -972,7 +973,7 @@ def explorer(
     steps:int=128,                         # Steps
     every:int=8,                           # Steps between two looks at the growing image
     normalize:ImageSet|Sequence|None=None, # As in maximise
-    images:ImageSet|None=None,             # Its top nine are shown beside the picture
+    images:ImageSet|None=None,             # Its top nine are shown beside the picture, normalised as `normalize` says whatever its own normalisation is
     zoom:int=256,                          # Side of the picture on the screen, in pixels
 ):                                         # An ipywidgets box
     "Choose a layer, a filter and a way of drawing it, and watch the picture grow (needs ipywidgets and a running notebook)"

@@ -125,7 +125,7 @@ class _Order:
             except RuntimeError as e:
                 if 'view size' not in str(e): raise
             self.plain = True; torch.clear_autocast_cache()                          # (an autocast keeps its copies of the weights)
-            for p in self.model.parameters(): p.data = p.data.contiguous()
+            for p in (*self.model.parameters(), *self.model.buffers()): p.data = p.data.contiguous()
         return run(x.contiguous())
 
 def _kind(model):

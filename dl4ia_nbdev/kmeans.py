@@ -38,8 +38,8 @@ def _add(sums, x, labels, weight=None, work=None, alpha=1):
 
 def _hand_on(sums, x, old, new, weight=None):
     "Move the rows of `x` (times their weight) from the sums of the clusters `old` to those of `new`"
-    x = x.to(torch.float64, copy=True)
-    if weight is not None: x *= weight[:,None]
+    x = x.double()
+    if weight is not None: x = x*weight[:,None]
     _add(sums, x, new)
     _add(sums, x, old, alpha=-1)
 
