@@ -31,7 +31,7 @@ class Sobel(nn.Module):
     @property
     def in_channels(self)->int:
         "Channels of the images that it takes"
-        return self.grey.shape[1]
+        return self.get_buffer('grey').shape[1]
     def _pad_with(self, padding):
         "Set the padding; zeros leave a mark among the buffers, so that saved weights say so, and others keep the keys they had"
         if padding not in ('replicate', 'zeros'): raise ValueError(f"padding must be 'replicate' or 'zeros', got {padding!r}")
