@@ -123,8 +123,9 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
                             if on_error == 'raise': raise refuse(files[i][0], why)
                             rows.append(-1); digests.append(bytes(16)); reasons[files[i][0]] = why
                         else: pixels[n] = a; rows.append(n); digests.append(_digest(pixels[n])); n += 1
-                if shape is not None and store: pixels = None; pixels = store.finish(files, rows, digests, reasons, n, shape)            # (Windows does not shorten a file that is mapped)
-                elif shape is not None: pixels = pixels[:n]
+                if shape is not None:
+                    if store: pixels = None; pixels = store.finish(files, rows, digests, reasons, n, shape)            # (Windows does not shorten a file that is mapped)
+                    else: pixels = pixels[:n]
             except BaseException:
                 if store: store.drop()
                 raise

@@ -46,8 +46,8 @@ class Player:
             c = self.controls[k]
             if isinstance(c, list) and v not in c or isinstance(c, tuple) and not c[0] <= v <= c[1]: raise ValueError(f"{k} must be {'one of' if isinstance(c, list) else 'between'} {c if isinstance(c, list) else c[:2]}, got {v!r}")
         return self.start | given
-    def _painted(self, size, nrow, ncol, states):
-        fig = plt.figure(figsize=size, layout='constrained')
+    def _painted(self, states, ncol=1):
+        nrow = -(-len(states)//ncol); fig = plt.figure(figsize=(self.size[0]*ncol, self.size[1]*nrow), layout='constrained')
         try:
             for sub,s in zip([fig] if nrow*ncol == 1 else fig.subfigures(nrow, ncol, squeeze=False).ravel(), states): self.paint(sub, **s)
         except BaseException: plt.close(fig); raise                        # (else a notebook would show what there was)
@@ -56,7 +56,7 @@ class Player:
         **state,   # What shall differ from the start
     ):             # A matplotlib figure
         "The picture of one state"
-        return self._painted(self.size, 1, 1, [self.state(**state)])
+        return self._painted([self.state(**state)])
     def strip(self,
         states,        # List of dicts: what differs from the start in each picture
         ncol=None,     # Pictures a row; None: all in one
@@ -64,8 +64,7 @@ class Player:
         "Several states side by side"
         states = list(states)
         if not states: raise ValueError("states must hold at least one dict, got none")
-        ncol = ncol or len(states); nrow = -(-len(states)//ncol)
-        return self._painted((self.size[0]*ncol, self.size[1]*nrow), nrow, ncol, [self.state(**s) for s in states])
+        return self._painted([self.state(**s) for s in states], ncol or len(states))
     def widget(self):
         "Sliders and menus above the picture, which follows them (an ipywidgets box; needs the extra `[notebook]`)"
         import ipywidgets as w

@@ -507,8 +507,8 @@ class Augment:
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             for j,(k,o) in enumerate(ops):
-                if isinstance(o, Operator): y = o.apply(y, mine[k]).contiguous(); continue         # (an operator or a function of yours may return what it expanded, and what follows works in place)
-                y = o(y).contiguous()
+                y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                if isinstance(o, Operator): continue
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
