@@ -12,7 +12,7 @@ cfg = parser['DEFAULT']
 
 licenses = {'apache2': 'Apache-2.0', 'mit': 'MIT', 'bsd3': 'BSD-3-Clause'}
 statuses = {'1': 'Planning', '2': 'Pre-Alpha', '3': 'Alpha', '4': 'Beta', '5': 'Production/Stable', '6': 'Mature', '7': 'Inactive'}
-notebook, onnx, parquet = (cfg[f'{o}_requirements'].split() for o in ('notebook', 'onnx', 'parquet'))
+notebook, fast, onnx, parquet = (cfg[f'{o}_requirements'].split() for o in ('notebook', 'fast', 'onnx', 'parquet'))
 
 
 def absolute(text):
@@ -41,7 +41,7 @@ setup(
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
     package_data={cfg['lib_name']: ['py.typed', 'sheets/*.ipynb', 'weights/*.safetensors']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'notebook': notebook, 'onnx': onnx, 'parquet': parquet, 'dev': cfg['dev_requirements'].split() + notebook + onnx + parquet},
+    extras_require={'notebook': notebook, 'fast': fast, 'onnx': onnx, 'parquet': parquet, 'dev': cfg['dev_requirements'].split() + notebook + onnx + parquet},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     zip_safe=False,
 )

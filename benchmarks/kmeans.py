@@ -12,7 +12,7 @@
 benchmarks/README.md says how each number is measured.
 """
 import argparse, importlib.util, json, math, os, subprocess, sys, tempfile, threading, time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -86,13 +86,24 @@ def fit_faiss(X, C, iters, **settings):
 def fit_faiss_super(X, C, iters): return fit_faiss(X, C, iters, use_super_kmeans=True)      # new in faiss 1.15
 
 
-def fit_ours(X, C, iters, screen='auto'):
+@cache
+def loops():
+    "The package's loops in machine code, loaded (K-means itself waits until it has worked for a second); None where numba is not installed"
+    from dl4ia_nbdev.nearest import _loops
+    _loops.load()
+    return _loops.code
+
+
+def fit_ours(X, C, iters, screen='auto', compiled=True):
+    from dl4ia_nbdev import nearest
     from dl4ia_nbdev.kmeans import KMeans
+    nearest._loops.code, nearest._loops.asked = loops() if compiled else None, True
     m = KMeans(len(C), init=C, max_iter=iters, tol=0., screen=screen).fit(X)
     return m.cluster_centers_, m.n_iter_, m.history_[-1]['changed']
 
 fits = {'scikit-learn': fit_sklearn, 'faiss': fit_faiss, 'faiss-super': fit_faiss_super, ours: fit_ours}
 fits |= {f'{ours}-{o}': partial(fit_ours, screen=o) for o in ('none', 'int8', 'bfloat16')}              # each way of finding the nearest alone
+fits |= {f'{ours}-torch': partial(fit_ours, compiled=False), f'{ours}-torch-none': partial(fit_ours, compiled=False, screen='none')}     # without numba
 
 
 def products(X, C):
@@ -248,7 +259,7 @@ def environment():
     from importlib.metadata import PackageNotFoundError, version
     from dl4ia_nbdev.report import environment
     env = environment()
-    for o in ('scikit-learn', 'faiss-cpu', 'threadpoolctl', 'lightly', 'kornia', 'pytorch-metric-learning'):
+    for o in ('scikit-learn', 'faiss-cpu', 'numba', 'threadpoolctl', 'lightly', 'kornia', 'pytorch-metric-learning'):
         try: env['versions'][o] = version(o)
         except PackageNotFoundError: env['versions'][o] = None
     pools = [{o: p.get(o) for o in ('user_api', 'prefix', 'version', 'architecture', 'num_threads')} for p in threadpoolctl.threadpool_info()]
@@ -423,7 +434,7 @@ def main():
     else: import faiss
     if a.quick: globals().update(pause=.002)
     a.threads = a.threads or torch.get_num_threads()
-    set_threads(a.threads)                       # now that everything is loaded
+    loops(); set_threads(a.threads)              # now that everything is loaded
     env = environment()
     res = Results(a, env)
     headline(env, a.threads)

@@ -13,7 +13,7 @@ from torch import Tensor
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import _check_feature_names, _get_feature_names
-from .nearest import _Points, _cdist, _check_way, _enter, _list, _part, _plainly, _room, _u_mm, _whole, assign, pairwise_sq_dists
+from .nearest import _Points, _cdist, _check_way, _enter, _list, _loops, _part, _plainly, _room, _u_mm, _whole, assign, pairwise_sq_dists
 from .train import _with_float64
 
 # %% ../nbs/01_kmeans.ipynb #65e12281
@@ -28,6 +28,8 @@ def _add(sums, x, labels, weight=None, work=None, alpha=1):
             if weight is not None: y = y*weight[i:i+2**17][o, None]
             sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0), alpha=alpha)
         return
+    if weight is None and (code := _looped(x, len(x))) is not None:
+        code._add(sums.numpy(), x.numpy(), labels.numpy(), float(alpha)); return
     m = max(64, 2**18//x.shape[1])
     room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
     for i in range(0, len(x), m):
@@ -35,6 +37,10 @@ def _add(sums, x, labels, weight=None, work=None, alpha=1):
         if room is not None: y = room[:len(y)].copy_(y)
         if weight is not None: y *= weight[i:i+m, None]
         sums.index_add_(0, labels[i:i+m], y, alpha=alpha)
+
+def _looped(x, n):
+    "The loops in machine code, where they are loaded, know the kind of these points and are worth their call for `n` of them"
+    return _loops.code if n*x.shape[1] >= 2**12 and x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64) and x.is_contiguous() else None
 
 def _hand_on(sums, x, old, new, weight=None):
     "Move the rows of `x` (times their weight) from the sums of the clusters `old` to those of `new`"
@@ -446,6 +452,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _carry(pts, sums, old, new, w):
         "Carry the points that have moved from one cluster's sum to another's; how many they are"
         moved = (new != old).nonzero()[:,0] if new.is_cuda else torch.from_numpy((new.numpy() != old.numpy()).nonzero()[0])
+        if w is None and pts.as_is and (code := _looped(pts.X, len(moved))) is not None:
+            code._move(sums.numpy(), pts.X.numpy(), moved.numpy(), old.numpy(), new.numpy(), _part(pts.d)); return len(moved)
         for at,x in pts.pieces(moved): _hand_on(sums, x, old.index_select(0, at), new.index_select(0, at), None if w is None else w[at])
         return len(moved)
 

@@ -6,7 +6,7 @@
 __all__ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01a_nearest.ipynb #ce00cbb4
-import functools, math, numbers, time, warnings
+import functools, math, numbers, os, time, warnings
 from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
@@ -684,6 +684,58 @@ def _int8_faster():
     return _seconds(lambda: torch._int_mm(a, b, out=out), 5)*1.5 < _seconds(lambda: torch.mm(x, y, out=half), 5)
 
 
+# %% ../nbs/01a_nearest.ipynb #b6e1c0d2
+class _Loops:
+    "The loops of `compiled`, once they have been worth loading; none where numba is missing, and none in a forked process, where its threads are gone"
+    def __init__(self): self.spent, self.code, self.asked = 0., None, False
+    def worked(self, seconds):
+        "Count the time of passes that would be shorter with it"
+        self.spent += seconds
+        if self.spent > 1 and not self.asked: self.load()
+    def load(self):
+        "Load it now; is it there?"
+        self.asked, threads = True, torch.get_num_threads()
+        try: from dl4ia_nbdev import compiled
+        except Exception: return False                                     # numba is missing, or does not go with this Python or NumPy
+        g = torch.Generator().manual_seed(2)
+        x,C = torch.randn(300, 20, generator=g, dtype=torch.float32), torch.randn(70, 20, generator=g, dtype=torch.float64)
+        length, c, self.code = x.norm(dim=1), _Centres(C, None, True, torch.float32), compiled
+        if not torch.equal(_in_one(x, x, length, c, None, None, None, 128)[0], _plain(x, x, length, c)[0]): self.code = None
+        if torch.get_num_threads() != threads: torch.set_num_threads(threads)                  # (numba's first call gives OpenMP, and with it torch, a number of its own)
+        return self.code is not None
+    def leave(self): self.code, self.asked = None, True
+
+_loops = _Loops()
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_loops.leave)
+
+def _in_one(x, raw, length, c, V, codes, prev, m, work=None):
+    """What `_halved` returns, by one loop after the product. `prev` may be None; without `V` and `codes` the product is one of floats"""
+    (n,d),k, u = x.shape, len(c.C), _u_mm(x)
+    x, length, f = x.contiguous(), length.contiguous(), np.float32
+    labels, rivals, half = np.full(n, -1) if prev is None else prev.numpy().copy(), np.empty(n, np.int32), V is not None
+    C,const,steep,norm,exact = (a.numpy() for a in (c.C, c.const, c.steep, c.norm, c.exact))
+    if half:
+        G = _room(work, 'S', m, c.H.shape[1], torch.bfloat16)
+        if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
+    else:
+        L, passes, none, zero = length.numpy(), _passes(d), np.zeros((1,1), np.int16), np.zeros(n, np.float32)
+        near = np.minimum(np.maximum(4.04*L, steep.min()), c.reach)        # centres further out than that are not the nearest of points that have one near by
+        spare, tight = c.off_by(L, u, passes)*f(1.01), (L*near*(1.01*c.slope(u)) + near*(1.5*near + L)*(1.01*passes*u) + c.lost).astype(f)
+    for i in range(0, n, m):
+        w = min(m, n - i); s = slice(i, i+w)
+        if half:
+            if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
+            else: y = codes[s]
+            I, q, (z,more) = torch.mm(y, c.H, out=G[:w]).view(torch.int16).numpy(), y.view(torch.int16).numpy(), V[s].numpy().T[2:]; more = more, more
+        else: I, q, z, more = _scores(-c.const, x[s], -c.C, m, work).numpy(), none, zero[s], (spare[s], tight[s])
+        with _loops.code._threads():
+            _loops.code._nearest(I, f(.004 if half else 0), q, d + 4, z, *more, f(2.02*_sums(d) if half else 0), x[s].numpy(), C, const, steep, norm, length[s].numpy(),
+                                   f(1.01*c.slope(_u(x))), f(4.04*_u(x)), f(c.lost), labels[s], rivals[s], max(128, k//4))
+    r, found, close = (rivals < 0).nonzero()[0], int(np.abs(rivals).sum(dtype=np.int64)), 0
+    if len(r) and _few(len(r), c): labels[r] = _outright(raw, c.exact, r); close = len(r)
+    elif len(r): t = torch.from_numpy(r); l,close = _direct(*(a.index_select(0, t) for a in (x, raw, length)), c); labels[r] = l.numpy()
+    return torch.from_numpy(labels), close, found*max(3, k*d//2**13)*4//k                # (a quarter of the centres: too many)
+
 # %% ../nbs/01a_nearest.ipynb #6b98b161
 class _Points:
     "Points seen block by block in their working dtype, with what a pass needs to know of them"
@@ -793,10 +845,14 @@ class _Points:
         if self.scale != 1: x = x*self.scale
         return x if self.norms is None else x/self.norms[at][:,None]
 
+    @property
+    def as_is(self):
+        "Are the rows worked on those that came, number by number?"
+        return not self.stream and self.X.dtype == self.dtype and self.X.device == self.device and self.scale == 1 and self.norms is None
+
     def blocks(self):
         "(first row, block for products, block for differences): whole where that costs no copy, the former centred where the mean is far off"
-        if not self.stream and self.X.dtype == self.dtype and self.X.device == self.device and self.X.is_contiguous() and not self.far and self.scale == 1 and self.norms is None:
-            yield 0, self.X, self.X
+        if self.as_is and self.X.is_contiguous() and not self.far: yield 0, self.X, self.X
         elif self.whole is not None: yield self.whole
         else:
             m = self.chunk or max(256, 2**21//self.d)
@@ -841,6 +897,7 @@ class _Points:
 
     def guess(self, labels, moved):
         "The labels of the pass before, if most points will keep theirs or all else is too coarse; `moved` of them were new"
+        if _loops.code is not None: return labels
         helps = dict(none=moved <= self.n//5, int8=True, bfloat16=moved <= self.n//2 or self.d >= 128)         # (in few features a float product costs little)
         return labels if helps[self.screen] or self.work.get('vague') else None
 
@@ -881,13 +938,14 @@ class _Points:
 
     def assign(self, C, prev=None, visit=None):
         """(labels, close, rivals): nearest rows of `C` (float64, as `inward` gives them). `visit(x, s, labels)` sees every block while it is there"""
-        c, out, close, rivals = self._ready(C), [], 0, 0
+        c, out, close, rivals, t = self._ready(C), [], 0, 0, time.perf_counter()
         with autocast('float32', self.device):
             for i,x,raw in self.blocks():
                 s = slice(i, i+len(x))
                 labels,n_close,n_riv = self._block(x, raw, s, c, None if prev is None else prev[s])
                 if visit is not None: visit(raw, s, labels)
                 out.append(labels); close += n_close; rivals += n_riv
+        if c.screen != 'int8' and self.device.type == 'cpu': _loops.worked(time.perf_counter() - t)
         return out[0] if len(out) == 1 else torch.cat(out), close, rivals
 
     def steps(self, C, order, size, prev=None):
@@ -902,14 +960,19 @@ class _Points:
         with autocast('float32', self.device):
             return self._block(raw - self.mu if self.far else raw, raw, at, self._ready(C), None if prev is None else prev[at])[0]
 
+    def _loop_fits(self, c):
+        "Is the loop in machine code there for these centres?"
+        return _loops.code is not None and self.dtype == torch.float32 and self.device.type == 'cpu' and not c.vast and len(c.C) > 1
+
     def _block(self, x, raw, at, c, prev):
         "Labels of the rows `at`, how many were close, and the rivals: `x` for products, `raw` for differences"
-        length = self.length[at]
-        if c.screen == 'none' or c.screen == 'bfloat16' and prev is None: return *_direct(x, raw, length, c, self.chunk, self.work, prev), 0
+        length, one = self.length[at], self._loop_fits(c)
+        if c.screen == 'none' and one: return *_in_one(x, raw, length, c, None, None, prev, min(self.chunk or max(64, 2**21//len(c.C)), len(x)), self.work)[:2], 0
+        if c.screen == 'none' or c.screen == 'bfloat16' and prev is None and not one: return *_direct(x, raw, length, c, self.chunk, self.work, prev), 0
         if c.screen == 'bfloat16':
             if self.V is None and not self.stream: self._halve()
             Q,V = _rounded(x, length) if self.stream else (None if self.Q is None else self.Q[at], self.V[at])
-            way, m = _halved, min(len(x), max(64, 2**22//c.H.shape[1]))
+            way, m = _in_one if one else _halved, min(len(x), max(64, 2**22//c.H.shape[1]))
         else:
             way, m = _screened, min(len(x), max(64, 2**20//(c.G*c.g)))
             if self.Q is not None: Q,V = self.Q[at], self.V[at]
