@@ -6,7 +6,7 @@
     python benchmarks/studies.py --list                                           # the questions and the predictions
 
 `views`, `jitter`, `temperature`, `batch`, `head`: SimCLR on 10,000 images of CIFAR-10, 8 epochs, judged on 5,000 other images of its training set. `deepcluster`: the small AlexNet on the same images, 30 epochs, with SimCLR's views as its augmentation unless it says shifts; `again`, `clusters`, `dropout`: the same on three seeds, judged on fc7 too.
-`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way; `no_dropout`: the same without dropout; `choose`: settings compared on 300 of the training photographs, `chosen`: what won, on all of them. Each run has one thread, so that the number of jobs changes no result.
+`sheet`: AlexNet on ten classes of ImageNet at 224 pixels, every convolution judged; `longer`: the same for more epochs; `along`: the same again, judged along the way; `no_dropout`: the same without dropout; `choose`, `choose_epochs`: settings compared on 300 of the training photographs, `chosen`: what won, on all of them. Each run has one thread, so that the number of jobs changes no result.
 """
 import argparse, base64, inspect, itertools, json, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -44,6 +44,7 @@ QUESTIONS = dict(
     along=('On the same photographs, is the last epoch the best?', 'By neighbours on conv5 it is for SimCLR and for labels; DeepCluster is best at the first look, after five epochs, and falls from there.'),
     no_dropout=('On the same photographs, what do twenty epochs without labels teach without the dropout before fc6 and fc7?', 'SimCLR, whose head stands on fc7, gains three points or more at conv5 by both judges and is then ahead of the untrained network by neighbours; DeepCluster loses less than it did at conv4 and conv5, and stays behind the untrained network by the linear layer.'),
     choose=('Which settings are best on the sheet\'s photographs, judged by 300 of the 1,500 training photographs that the runs do not see?', 'Without dropout SimCLR and DeepCluster are better, and labels no worse; three times the learning rate helps SimCLR, for its steps are few; DeepCluster is better on colours than behind Sobel.'),
+    choose_epochs=('Do the 300 held-out training photographs choose twenty epochs and crops too, which were set after a look at the photographs that judge?', 'Yes: after six epochs SimCLR and labels are five points or more behind twenty on the mean of both judges at conv5, and DeepCluster a point or two; with shifts in place of crops DeepCluster is two points or more behind.'),
     chosen=('With the settings chosen on held-out training photographs, what do twenty epochs teach on all 1,500?', 'By neighbours at conv5 SimCLR is five points or more ahead of the untrained network and DeepCluster two or more, each with its own input; by the linear layer SimCLR is level with it and DeepCluster behind.'),
     sheet=('On the exercise sheet\'s data, 1,500 photographs at 224 pixels, what does each convolution of AlexNet know?', 'Random features fall from conv1 to conv5; trained ones rise to conv3 or conv4; with so few images SimCLR and DeepCluster gain some points on random and stay far below what labels give ImageNet networks; supervised leads, by less than on large data.'),
 )
@@ -70,6 +71,7 @@ def plan(study):
     if study == 'along': return [dict(method=m, epochs=20, seed=s) for s in range(3) for m in ('simclr', 'deepcluster', 'supervised')]
     if study == 'no_dropout': return [dict(method=m, epochs=20, dropout=0., seed=s) for s in range(3) for m in ('simclr', 'deepcluster')]
     if study == 'choose': return [dict(method='untrained', sobel=b, seed=0) for b in (False, True)] + [dict(method=m, epochs=20, **s, seed=0) for m, s in (*(('simclr', dict(dropout=d, lr=lr)) for d, lr in ((.5, 1e-3), (0., 1e-3), (0., 3e-3))), *(('deepcluster', dict(dropout=d, sobel=b)) for d, b in ((.5, True), (0., True), (0., False))), *(('supervised', dict(dropout=d)) for d in (.5, 0.)))]
+    if study == 'choose_epochs': return [dict(method='raw pixels', seed=0)] + [r | dict(dropout=0., seed=0) for r in (dict(method='deepcluster', epochs=20, sobel=True, augment='shifts'), dict(method='simclr', epochs=6, lr=1e-3), dict(method='deepcluster', epochs=6, sobel=True), dict(method='supervised', epochs=6))]
     if study == 'chosen': return [dict(method=m, epochs=20, **o, seed=s) for m, o in (('simclr', dict(dropout=0., lr=1e-3)), ('deepcluster', dict(dropout=0., sobel=True)), ('supervised', dict(dropout=0.))) for s in range(3)]      # (what `choose` found best at conv5, by the mean of both judges)
     if study == 'sheet': return [dict(method='raw pixels', seed=0)] + [r for s in range(3) for r in (*(dict(method=m, epochs=20, seed=s) for m in ('simclr', 'deepcluster', 'supervised')), *(dict(method='untrained', sobel=b, seed=s) for b in (False, True)))]
 
@@ -159,7 +161,7 @@ def on_photographs(net, tr, r, quick=False):
     "SimCLR or DeepCluster as `sheet` trains them"
     kw = dict(random_state=r['seed'], progress=False, epochs=1 if quick else r['epochs'])
     if r['method'] == 'simclr': return SimCLR.small(net, views=simclr_imagenet(224), batch_size=64, lr=r.get('lr', 1e-3), watch_every=None, **kw)
-    return DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr), **kw)
+    return DeepCluster.small(net, n_clusters=25 if quick else 100, recluster=2, batch_size=32, **({} if r.get('augment') == 'shifts' else dict(augment=on_normalised(Augment(RandomResizedCrop(224), RandomHorizontalFlip()), tr))), **kw)
 
 
 def sheet(r, quick, looks=False, end=True, held_out=False):
@@ -184,7 +186,7 @@ def sheet(r, quick, looks=False, end=True, held_out=False):
 
 
 SETTINGS = ('pair', 'jitter', 'temperature', 'batch_size', 'projection_head', 'method', 'k', 'sobel', 'augment', 'layer', 'dropout', 'lr', 'epochs')          # what may differ between runs of a study
-RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout', 'no_dropout'), alexnet_imagenette=('sheet', 'longer', 'along'), alexnet_chosen=('choose', 'chosen'))
+RESULTS = dict(ablations=('baselines', 'base', 'views', 'jitter', 'temperature', 'batch', 'head'), deepcluster_cifar10=('deepcluster',), deepcluster_seeds=('again', 'clusters', 'dropout', 'no_dropout'), alexnet_imagenette=('sheet', 'longer', 'along'), alexnet_chosen=('choose', 'choose_epochs', 'chosen'))
 
 
 def short(v):
@@ -218,7 +220,7 @@ def work(study, r, quick):
     "One run: what was set, and what came out"
     torch.set_num_threads(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, chosen=partial(sheet, looks=True), choose=partial(sheet, held_out=True), along=partial(sheet, looks=True, end=False)).get(study, contrast)(r, quick)
+        warnings.filterwarnings('ignore', message='.*few for n_clusters.*'); on_the_way = partial(small_alexnet, along=True); got = dict(baselines=baseline, deepcluster=small_alexnet, again=on_the_way, clusters=on_the_way, dropout=on_the_way, sheet=sheet, longer=sheet, no_dropout=sheet, chosen=partial(sheet, looks=True), choose=partial(sheet, held_out=True), choose_epochs=partial(sheet, held_out=True), along=partial(sheet, looks=True, end=False)).get(study, contrast)(r, quick)
     return dict(study=study) | r | (dict(quick=True) if quick else {}) | _plain(got) | dict(environment=environment())      # (asked here, where the threads are those of the run)
 
 

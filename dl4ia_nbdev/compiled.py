@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numba.extending import overload
 
-# %% ../nbs/01c_compiled.ipynb #69e21892
-_alone = threading.Lock()                                                  # (of numba's ways to share a loop among threads, one bears no second caller)
+# %% ../nbs/01c_compiled.ipynb #cfc90076
+_alone = threading.Lock()                                                  # one fit at a time has all threads
 
 def _machine_code(**how):
     "A decorator: compile a function for the types it meets, and keep the outcome on disk where there is a place for it"
@@ -24,6 +24,10 @@ def _machine_code(**how):
         except RuntimeError: pass                                          # nowhere to write: every process compiles for itself
         return f
     return decorate
+
+def _shares_threads():
+    "May other threads run loops of their own beside these? (Only asked once one has run.)"
+    return numba.threading_layer() != 'workqueue'                          # (of which a second caller ends the process)
 
 @contextmanager
 def _threads():
@@ -35,7 +39,7 @@ def _threads():
         try: yield
         finally: numba.set_num_threads(before)
 
-# %% ../nbs/01c_compiled.ipynb #d3251d66
+# %% ../nbs/01c_compiled.ipynb #755a3c34
 def _value(I, i, j):
     "The number at a place of a product: a float32, or the one that 16 bits of bfloat16 (int16) stand for"
     return I[i,j] if I.dtype == np.float32 else (np.uint32(int(I[i,j]) & 0xffff) << np.uint32(16)).view(np.float32)
@@ -72,6 +76,9 @@ def _pair(x, i, C, j, const, steep, norm, length, slope, base, lost):
 
 @_machine_code(parallel=True)
 def _nearest(I, coarse, codes, col, zero, spare, tight, shift, x, C, const, steep, norm, length, slope, base, lost, labels, rivals, most):
+    """Labels (written over) and rivals of each row of the product I. `spare`, `tight`: what I may lie below g, for any centre and for one that can be nearest
+    (see "Most points stay" on the page before); `coarse`: the share that rounding took of I; `shift`: 0 for floats, else what a zero of 1 adds to `spare`;
+    `codes[:,col]` takes the new zeros; `most` rivals are looked at, rows with more are handed back. The rest is as in `_Centres` and its `off_each`"""
     n, k, parts = len(x), len(C), 64
     for p in numba.prange(parts):
         for i in range(n*p//parts, n*(p + 1)//parts):

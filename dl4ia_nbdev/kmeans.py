@@ -29,7 +29,7 @@ def _add(sums, x, labels, weight=None, work=None, alpha=1):
             sums.add_(torch.segment_reduce(y, 'sum', lengths=torch.bincount(l, minlength=len(sums)), axis=0), alpha=alpha)
         return
     if weight is None and (code := _looped(x, len(x))) is not None:
-        code._add(sums.numpy(), x.numpy(), labels.numpy(), float(alpha)); return
+        code._add(sums.numpy(), x.numpy(), labels.contiguous().numpy(), float(alpha)); return
     m = max(64, 2**18//x.shape[1])
     room = None if x.dtype == torch.float64 and weight is None else _room(work, 'add', min(m, len(x)), x.shape[1], torch.float64)
     for i in range(0, len(x), m):

@@ -689,31 +689,45 @@ class _Loops:
     "The loops of `compiled`, once they have been worth loading; none where numba is missing, and none in a forked process, where its threads are gone"
     def __init__(self): self.spent, self.code, self.asked = 0., None, False
     def worked(self, seconds):
-        "Count the time of passes that would be shorter with it"
+        "Count the time of passes that would be shorter with them"
         self.spent += seconds
         if self.spent > 1 and not self.asked: self.load()
     def load(self):
-        "Load it now; is it there?"
-        self.asked, threads = True, torch.get_num_threads()
-        try: from dl4ia_nbdev import compiled
-        except Exception: return False                                     # numba is missing, or does not go with this Python or NumPy
-        g = torch.Generator().manual_seed(2)
-        x,C = torch.randn(300, 20, generator=g, dtype=torch.float32), torch.randn(70, 20, generator=g, dtype=torch.float64)
-        length, c, self.code = x.norm(dim=1), _Centres(C, None, True, torch.float32), compiled
-        if not torch.equal(_in_one(x, x, length, c, None, None, None, 128)[0], _plain(x, x, length, c)[0]): self.code = None
-        if torch.get_num_threads() != threads: torch.set_num_threads(threads)                  # (numba's first call gives OpenMP, and with it torch, a number of its own)
-        return self.code is not None
+        "Load them now; are they there?"
+        self.asked, threads, code = True, torch.get_num_threads(), None
+        with warnings.catch_warnings(), autocast('float32', 'cpu'):
+            warnings.simplefilter('ignore')
+            try:
+                from dl4ia_nbdev import compiled
+                if _loops_right(compiled): code = compiled
+            except Exception: pass                                         # numba is missing, or does not go with this Python, NumPy or machine
+            finally:
+                if torch.get_num_threads() != threads: torch.set_num_threads(threads)          # (numba's first call gives OpenMP, and with it torch, a number of its own)
+        self.code = code
+        return code is not None
     def leave(self): self.code, self.asked = None, True
 
 _loops = _Loops()
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_loops.leave)
 
-def _in_one(x, raw, length, c, V, codes, prev, m, work=None):
-    """What `_halved` returns, by one loop after the product. `prev` may be None; without `V` and `codes` the product is one of floats"""
-    (n,d),k, u = x.shape, len(c.C), _u_mm(x)
+def _loops_right(code):
+    "Do the loops give the labels of `_plain`, after products of floats and of bfloat16 numbers, and the sums of torch?"
+    g = torch.Generator().manual_seed(2); x,C = torch.randn(300, 20, generator=g, dtype=torch.float32), torch.randn(70, 20, generator=g, dtype=torch.float64)
+    length, sums, mine = x.norm(dim=1), *torch.zeros(2, 70, 20, dtype=torch.float64)
+    old = _plain(x, x, length, _Centres(C, None, True, torch.float32))[0]; new = old.flip(0)
+    for screen in ('none', 'bfloat16') if _bfloat16_right() else ('none',):
+        codes,V = _rounded(x, length) if screen == 'bfloat16' else (None, None)
+        if not torch.equal(_in_one(code, x, x, length, _Centres(C, None, True, torch.float32, screen), V, codes, None, 128)[0], old): return False
+    code._add(mine.numpy(), x.numpy(), new.numpy(), 1.); code._move(mine.numpy(), x.numpy(), np.arange(300), new.numpy(), old.numpy(), 300)
+    y = x.double(); sums.index_add_(0, new, y).index_add_(0, old, y).index_add_(0, new, y, alpha=-1)
+    return torch.equal(mine, sums) and code._shares_threads()
+
+def _in_one(code, x, raw, length, c, V, codes, prev, m, work=None):
+    """What `_halved` returns, by one loop of `code` after the product. `prev` may be None; where `V` is None the product is one of floats"""
     x, length, f = x.contiguous(), length.contiguous(), np.float32
-    labels, rivals, half = np.full(n, -1) if prev is None else prev.numpy().copy(), np.empty(n, np.int32), V is not None
-    C,const,steep,norm,exact = (a.numpy() for a in (c.C, c.const, c.steep, c.norm, c.exact))
+    (n,d),k, u = x.shape, len(c.C), _u_mm(x)
+    labels, rivals, half = np.full(n, -1, np.int64) if prev is None else prev.numpy().copy(), np.empty(n, np.int32), V is not None
+    C,const,steep,norm = (a.numpy() for a in (c.C, c.const, c.steep, c.norm))
     if half:
         G = _room(work, 'S', m, c.H.shape[1], torch.bfloat16)
         if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
@@ -726,14 +740,16 @@ def _in_one(x, raw, length, c, V, codes, prev, m, work=None):
         if half:
             if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
             else: y = codes[s]
-            I, q, (z,more) = torch.mm(y, c.H, out=G[:w]).view(torch.int16).numpy(), y.view(torch.int16).numpy(), V[s].numpy().T[2:]; more = more, more
+            I, q, (z,more) = torch.mm(y, c.H, out=G[:w]).view(torch.int16).numpy(), y.view(torch.int16).numpy(), map(np.ascontiguousarray, V[s].numpy().T[2:])
+            more = more, more
         else: I, q, z, more = _scores(-c.const, x[s], -c.C, m, work).numpy(), none, zero[s], (spare[s], tight[s])
-        with _loops.code._threads():
-            _loops.code._nearest(I, f(.004 if half else 0), q, d + 4, z, *more, f(2.02*_sums(d) if half else 0), x[s].numpy(), C, const, steep, norm, length[s].numpy(),
-                                   f(1.01*c.slope(_u(x))), f(4.04*_u(x)), f(c.lost), labels[s], rivals[s], max(128, k//4))
+        with code._threads():
+            code._nearest(I, f(.004 if half else 0), q, d + 4, z, *more, f(2.02*_sums(d) if half else 0), x[s].numpy(), C, const, steep, norm, length[s].numpy(),
+                          f(1.01*c.slope(_u(x))), f(4.04*_u(x)), f(c.lost), labels[s], rivals[s], max(128, k//4))
     r, found, close = (rivals < 0).nonzero()[0], int(np.abs(rivals).sum(dtype=np.int64)), 0
     if len(r) and _few(len(r), c): labels[r] = _outright(raw, c.exact, r); close = len(r)
-    elif len(r): t = torch.from_numpy(r); l,close = _direct(*(a.index_select(0, t) for a in (x, raw, length)), c); labels[r] = l.numpy()
+    else:
+        for t in torch.from_numpy(r).split(max(m, 2**20//d)) if len(r) else (): l,more = _direct(*(a.index_select(0, t) for a in (x, raw, length)), c); labels[t.numpy()] = l.numpy(); close += more
     return torch.from_numpy(labels), close, found*max(3, k*d//2**13)*4//k                # (a quarter of the centres: too many)
 
 # %% ../nbs/01a_nearest.ipynb #6b98b161
@@ -897,7 +913,7 @@ class _Points:
 
     def guess(self, labels, moved):
         "The labels of the pass before, if most points will keep theirs or all else is too coarse; `moved` of them were new"
-        if _loops.code is not None: return labels
+        if self._loopable and _loops.code is not None: return labels
         helps = dict(none=moved <= self.n//5, int8=True, bfloat16=moved <= self.n//2 or self.d >= 128)         # (in few features a float product costs little)
         return labels if helps[self.screen] or self.work.get('vague') else None
 
@@ -938,14 +954,13 @@ class _Points:
 
     def assign(self, C, prev=None, visit=None):
         """(labels, close, rivals): nearest rows of `C` (float64, as `inward` gives them). `visit(x, s, labels)` sees every block while it is there"""
-        c, out, close, rivals, t = self._ready(C), [], 0, 0, time.perf_counter()
+        c, out, close, rivals = self._ready(C), [], 0, 0
         with autocast('float32', self.device):
             for i,x,raw in self.blocks():
                 s = slice(i, i+len(x))
                 labels,n_close,n_riv = self._block(x, raw, s, c, None if prev is None else prev[s])
                 if visit is not None: visit(raw, s, labels)
                 out.append(labels); close += n_close; rivals += n_riv
-        if c.screen != 'int8' and self.device.type == 'cpu': _loops.worked(time.perf_counter() - t)
         return out[0] if len(out) == 1 else torch.cat(out), close, rivals
 
     def steps(self, C, order, size, prev=None):
@@ -960,19 +975,25 @@ class _Points:
         with autocast('float32', self.device):
             return self._block(raw - self.mu if self.far else raw, raw, at, self._ready(C), None if prev is None else prev[at])[0]
 
-    def _loop_fits(self, c):
-        "Is the loop in machine code there for these centres?"
-        return _loops.code is not None and self.dtype == torch.float32 and self.device.type == 'cpu' and not c.vast and len(c.C) > 1
+    @property
+    def _loopable(self): return self.dtype == torch.float32 and self.device.type == 'cpu'
 
     def _block(self, x, raw, at, c, prev):
         "Labels of the rows `at`, how many were close, and the rivals: `x` for products, `raw` for differences"
-        length, one = self.length[at], self._loop_fits(c)
-        if c.screen == 'none' and one: return *_in_one(x, raw, length, c, None, None, prev, min(self.chunk or max(64, 2**21//len(c.C)), len(x)), self.work)[:2], 0
+        fit, code, t = self._loopable and c.screen != 'int8' and not c.vast and len(c.C) > 1, _loops.code, time.perf_counter()
+        out = self._search(x, raw, at, c, prev, code if fit else None)
+        if fit and code is None: _loops.worked(time.perf_counter() - t)
+        return out
+
+    def _search(self, x, raw, at, c, prev, code):
+        "What `_block` returns, by the loop in `code` where that is not None"
+        length, one = self.length[at], None if code is None else functools.partial(_in_one, code)
+        if c.screen == 'none' and one: return *one(x, raw, length, c, None, None, prev, min(self.chunk or max(64, 2**21//len(c.C)), len(x)), self.work)[:2], 0
         if c.screen == 'none' or c.screen == 'bfloat16' and prev is None and not one: return *_direct(x, raw, length, c, self.chunk, self.work, prev), 0
         if c.screen == 'bfloat16':
             if self.V is None and not self.stream: self._halve()
             Q,V = _rounded(x, length) if self.stream else (None if self.Q is None else self.Q[at], self.V[at])
-            way, m = _in_one if one else _halved, min(len(x), max(64, 2**22//c.H.shape[1]))
+            way, m = one or _halved, min(len(x), max(64, 2**22//c.H.shape[1]))
         else:
             way, m = _screened, min(len(x), max(64, 2**20//(c.G*c.g)))
             if self.Q is not None: Q,V = self.Q[at], self.V[at]

@@ -62,7 +62,7 @@ def test_any_number_of_threads_gives_the_same_bits():
         fits = []
         for n in (1, 2): torch.set_num_threads(n); fits.append(KMeans(50, init=X[:50], max_iter=8, tol=0., screen='none').fit(X))
     finally: torch.set_num_threads(threads)
-    assert torch.equal(fits[0].labels_, fits[1].labels_)
+    same(*fits)
 
 
 def test_switching_half_way_through_changes_nothing():
@@ -112,11 +112,35 @@ print(KMeans(5, init=X[:5], max_iter=5).fit(X).inertia_)'''
     assert float(out.stdout) == KMeans(5, init=X[:5], max_iter=5).fit(X).inertia_
 
 
-def test_loops_that_are_wrong_are_not_used(monkeypatch):
+@pytest.mark.parametrize('name', ['_nearest', '_add', '_move', '_shares_threads'])
+def test_loops_that_are_wrong_are_not_used(name, monkeypatch):
     from dl4ia_nbdev import compiled
-    def wrong(*a): a[-3][:] = 0; a[-2][:] = 0
-    monkeypatch.setattr(compiled, '_nearest', wrong)
+    def wrong(*a):
+        if name == '_nearest': a[-3][:] = 0; a[-2][:] = 0
+    monkeypatch.setattr(compiled, name, wrong)
     assert not _loops.load() and _loops.code is None
+
+
+def test_whatever_goes_wrong_in_loading_is_no_matter_of_the_fit(monkeypatch):
+    from dl4ia_nbdev import compiled
+    def fails(*a): raise OSError('no space left on device')
+    monkeypatch.setattr(compiled, '_nearest', fails); threads = torch.get_num_threads()
+    assert not _loops.load() and _loops.code is None and torch.get_num_threads() == threads
+
+
+def test_loaded_inside_an_autocast():
+    X = points(); want = KMeans(40, init=X[:40], max_iter=3, tol=0.).fit(X)
+    _loops.code, _loops.asked, _loops.spent = None, False, 2.
+    with torch.autocast('cpu'): same(want, KMeans(40, init=X[:40], max_iter=3, tol=0.).fit(X))
+    assert _loops.code is not None
+
+
+def test_float64_points_and_one_centre_load_nothing():
+    _loops.code, _loops.asked, _loops.spent = None, False, 2.
+    KMeans(5, random_state=0, max_iter=3).fit(points().double()); KMeans(1, max_iter=3).fit(points())
+    assert not _loops.asked
+    MiniBatchKMeans(5, random_state=0, max_iter=1).fit(points())
+    assert _loops.asked
 
 
 def test_no_place_to_keep_what_was_compiled(monkeypatch):
