@@ -713,7 +713,7 @@ if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_loops.le
 def _loops_right(code):
     "Do the loops give the labels of `_plain`, after products of floats and of bfloat16 numbers, and the sums of torch?"
     g = torch.Generator().manual_seed(2); x,C = torch.randn(300, 20, generator=g, dtype=torch.float32), torch.randn(70, 20, generator=g, dtype=torch.float64)
-    length, sums, mine = x.norm(dim=1), *torch.zeros(2, 70, 20, dtype=torch.float64)
+    length, sums, mine = x.norm(dim=1), torch.zeros(70, 20, dtype=torch.float64), torch.zeros(70, 20, dtype=torch.float64)
     old = _plain(x, x, length, _Centres(C, None, True, torch.float32))[0]; new = old.flip(0)
     for screen in ('none', 'bfloat16') if _bfloat16_right() else ('none',):
         codes,V = _rounded(x, length) if screen == 'bfloat16' else (None, None)
