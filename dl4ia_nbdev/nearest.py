@@ -988,7 +988,7 @@ class _Points:
     def _search(self, x, raw, at, c, prev, code):
         "What `_block` returns, by the loop in `code` where that is not None"
         length, one = self.length[at], None if code is None else functools.partial(_in_one, code)
-        if c.screen == 'none' and one: return *one(x, raw, length, c, None, None, prev, min(self.chunk or max(64, 2**21//len(c.C)), len(x)), self.work)[:2], 0
+        if c.screen == 'none' and one: return *one(x, raw, length, c, None, None, prev, min(self.chunk or max(64, 2**22//len(c.C)), len(x)), self.work)[:2], 0
         if c.screen == 'none' or c.screen == 'bfloat16' and prev is None and not one: return *_direct(x, raw, length, c, self.chunk, self.work, prev), 0
         if c.screen == 'bfloat16':
             if self.V is None and not self.stream: self._halve()
