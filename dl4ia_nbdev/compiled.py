@@ -39,7 +39,7 @@ def _threads():
         try: yield
         finally: numba.set_num_threads(before)
 
-# %% ../nbs/01c_compiled.ipynb #755a3c34
+# %% ../nbs/01c_compiled.ipynb #1140fc02
 def _value(I, i, j):
     "The number at a place of a product: a float32, or the one that 16 bits of bfloat16 (int16) stand for"
     return I[i,j] if I.dtype == np.float32 else (np.uint32(int(I[i,j]) & 0xffff) << np.uint32(16)).view(np.float32)
@@ -74,10 +74,11 @@ def _pair(x, i, C, j, const, steep, norm, length, slope, base, lost):
     "g of a point and a centre, and how far it can be off"
     return _dot(x, i, C, j) - const[j], length[i]*steep[j]*slope + ((abs(const[j]) + norm[j]*norm[j])*base + lost)
 
+# %% ../nbs/01c_compiled.ipynb #4c384f20
 @_machine_code(parallel=True)
 def _nearest(I, coarse, codes, col, zero, spare, tight, shift, x, C, const, steep, norm, length, slope, base, lost, labels, rivals, most):
     """Labels (written over) and rivals of each row of the product I. `spare`, `tight`: what I may lie below g, for any centre and for one that can be nearest
-    (see "Most points stay" on the page before); `coarse`: the share that rounding took of I; `shift`: 0 for floats, else what a zero of 1 adds to `spare`;
+    (see "Most points stay" among the ways to the nearest centre); `coarse`: the share that rounding took of I; `shift`: 0 for floats, else what a zero of 1 adds to `spare`;
     `codes[:,col]` takes the new zeros; `most` rivals are looked at, rows with more are handed back. The rest is as in `_Centres` and its `off_each`"""
     n, k, parts = len(x), len(C), 64
     for p in numba.prange(parts):
@@ -107,7 +108,7 @@ def _nearest(I, coarse, codes, col, zero, spare, tight, shift, x, C, const, stee
                 zero[i] = np.int32(bits << np.int32(16)).view(np.float32)
                 spare[i] = shift*abs(zero[i])
 
-# %% ../nbs/01c_compiled.ipynb #57948c0f
+# %% ../nbs/01c_compiled.ipynb #b2d1129f
 @_machine_code()
 def _add(sums, x, labels, alpha):
     for i in range(len(labels)):
