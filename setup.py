@@ -41,7 +41,7 @@ setup(
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
     package_data={cfg['lib_name']: ['py.typed', 'sheets/*.ipynb', 'weights/*.safetensors']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'notebook': notebook, 'fast': fast, 'onnx': onnx, 'parquet': parquet, 'dev': cfg['dev_requirements'].split() + notebook + onnx + parquet},
+    extras_require={'notebook': notebook + fast, 'fast': fast, 'onnx': onnx, 'parquet': parquet, 'dev': cfg['dev_requirements'].split() + notebook + fast + onnx + parquet},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     zip_safe=False,
 )

@@ -611,18 +611,23 @@ def _rounded(x, length, out=None, V=None):
     out[:,d:d+2] = V[:,:2]; out[:,d+2:d+4] = 1; out[:,d+4:] = 0
     return out, V
 
+def _codes_of(x, V, codes, m, work):
+    "A function that gives the codes of the rows in a slice: those that are kept, or, where `codes` is None, made in room for m rows"
+    if codes is not None: return codes.__getitem__
+    d, room = x.shape[1], _room(work, 'codes', m, _wide(x.shape[1]), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
+    def make(s): y = room[:s.stop - s.start]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]; return y
+    return make
+
 def _halved(x, raw, length, c, V, codes, prev, m, work=None):
     "What `_screened` returns, by bfloat16 products. `codes` and `V` as from `_rounded`; where `codes` is None they are made block by block"
     (n,d),kp = x.shape,c.H.shape[1]
     small = kp*d <= 2**14                                                  # a whole row of float products costs less than choosing some
     G, top = _room(work, 'S', m, kp, torch.bfloat16), _room(work, 'top', 1, m, torch.int16)[0]
-    if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
-    labels, (left,size,zero,spare), (by_left,by_size,fixed) = prev.numpy().copy(), V.numpy().T, c.slack
+    labels, (left,size,zero,spare), (by_left,by_size,fixed), code_of = prev.numpy().copy(), V.numpy().T, c.slack, _codes_of(x, V, codes, m, work)
     at,rows,cols,over = _starts(m, kp),[],[],[]
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
-        if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
-        else: y = codes[s]
+        y = code_of(s)
         I = torch.mm(y, c.H, out=G[:w]).view(torch.int16)
         F, mine = I.numpy().reshape(-1), labels[s]
         j = at[:w] + prev[s]
@@ -728,9 +733,8 @@ def _in_one(code, x, raw, length, c, V, codes, prev, m, work=None):
     (n,d),k, u = x.shape, len(c.C), _u_mm(x)
     labels, rivals, half = np.full(n, -1, np.int64) if prev is None else prev.numpy().copy(), np.empty(n, np.int32), V is not None
     C,const,steep,norm = (a.numpy() for a in (c.C, c.const, c.steep, c.norm))
-    if half:
-        G = _room(work, 'S', m, c.H.shape[1], torch.bfloat16)
-        if codes is None: room = _room(work, 'codes', m, _wide(d), torch.bfloat16); room[:,d+2:d+4] = 1; room[:,d+4:] = 0
+    coarse, shift, errors = f(.004 if half else 0), f(2.02*_sums(d) if half else 0), (f(1.01*c.slope(_u(x))), f(4.04*_u(x)), f(c.lost))
+    if half: G, code_of = _room(work, 'S', m, c.H.shape[1], torch.bfloat16), _codes_of(x, V, codes, m, work)
     else:
         L, passes, none, zero = length.numpy(), _passes(d), np.zeros((1,1), np.int16), np.zeros(n, np.float32)
         near = np.minimum(np.maximum(4.04*L, steep.min()), c.reach)        # centres further out than that are not the nearest of points that have one near by
@@ -738,18 +742,16 @@ def _in_one(code, x, raw, length, c, V, codes, prev, m, work=None):
     for i in range(0, n, m):
         w = min(m, n - i); s = slice(i, i+w)
         if half:
-            if codes is None: y = room[:w]; y[:,:d] = x[s]; y[:,d:d+2] = V[s,:2]; y[:,d+4] = V[s,2]
-            else: y = codes[s]
+            y = code_of(s)
             I, q, (z,more) = torch.mm(y, c.H, out=G[:w]).view(torch.int16).numpy(), y.view(torch.int16).numpy(), map(np.ascontiguousarray, V[s].numpy().T[2:])
             more = more, more
         else: I, q, z, more = _scores(-c.const, x[s], -c.C, m, work).numpy(), none, zero[s], (spare[s], tight[s])
         with code._threads():
-            code._nearest(I, f(.004 if half else 0), q, d + 4, z, *more, f(2.02*_sums(d) if half else 0), x[s].numpy(), C, const, steep, norm, length[s].numpy(),
-                          f(1.01*c.slope(_u(x))), f(4.04*_u(x)), f(c.lost), labels[s], rivals[s], max(128, k//4))
+            code._nearest(I, coarse, q, d + 4, z, *more, shift, x[s].numpy(), C, const, steep, norm, length[s].numpy(), *errors, labels[s], rivals[s], max(128, k//4))
     r, found, close = (rivals < 0).nonzero()[0], int(np.abs(rivals).sum(dtype=np.int64)), 0
     if len(r) and _few(len(r), c): labels[r] = _outright(raw, c.exact, r); close = len(r)
-    else:
-        for t in torch.from_numpy(r).split(max(m, 2**20//d)) if len(r) else (): l,more = _direct(*(a.index_select(0, t) for a in (x, raw, length)), c); labels[t.numpy()] = l.numpy(); close += more
+    elif len(r):
+        for t in torch.from_numpy(r).split(max(m, 2**20//d)): l,more = _direct(*(a.index_select(0, t) for a in (x, raw, length)), c); labels[t.numpy()] = l.numpy(); close += more
     return torch.from_numpy(labels), close, found*max(3, k*d//2**13)*4//k                # (a quarter of the centres: too many)
 
 # %% ../nbs/01a_nearest.ipynb #6b98b161
