@@ -70,13 +70,13 @@ Task('kmeans-update', 'implement', 'Move every centre to the mean of its points'
      ('sum', _by_size(lambda s, n, X, C: torch.where(n > 0, s, C)), 'These are the sums of the points. Nobody has divided by the sizes of the clusters.'),
      ('all-points', _by_size(lambda s, n, X, C: torch.where(n > 0, s/len(X), C)), 'The sum of each cluster was divided by the number of all points instead of its own.'),
      ('one-number', _one_number, 'Every centre has the same number in all coordinates: the mean went over points and coordinates. It should go over the points only.')],
-    lambda: {'three full clusters': (_n(0, 20, 2), torch.arange(20) % 3, _n(1, 3, 2)), 'an empty cluster': (_n(2, 12, 4), torch.arange(12) % 2*2, _n(3, 3, 4)), 'one point a cluster': (_n(4, 3, 2), torch.tensor([2, 0, 1]), _n(5, 3, 2))},
+    lambda: {'three full clusters': (_n(0, 20, 2), torch.arange(20) % 3, _n(1, 3, 2)), 'an empty cluster': (_n(2, 12, 4), torch.arange(12) % 2*2, _n(3, 3, 4)), 'one point a cluster': (_n(4, 3, 2), torch.tensor([2, 0, 1]), _n(5, 3, 2)), 'the last cluster empty': (_n(6, 10, 2), torch.arange(10) % 2, _n(7, 3, 2))},
     why='The mean is the place from which the sum of squared distances is smallest. That is why the inertia cannot rise here.')
 
 def _dot(a, b): return lambda X, C: (a*X@C.T + b*C.square().sum(1)).argmax(1)
 Task('kmeans-dot', 'explain', 'The nearest centre by one matrix product', 15, _dot(1, -.5),
     [('length-forgotten', _dot(1, 0), 'Still the largest product: long centres win, however far they are. Write out the square ‖x − c‖² and see which of its terms depends on the centre.'),
-     ('half-forgotten', _dot(1, -1), 'The squared length of the centre counts twice too much. In ‖x − c‖² = ‖x‖² − 2 x·c + ‖c‖² the product has a factor 2.'),
+     ('half-forgotten', _dot(1, -1), 'The squared length of the centre counts twice as much as it should. In ‖x − c‖² = ‖x‖² − 2 x·c + ‖c‖² the product has a factor 2.'),
      ('wrong-sign', _dot(1, .5), 'The length of a centre now speaks for it. Check the signs in ‖x − c‖² = ‖x‖² − 2 x·c + ‖c‖², and whether you look for the largest or the smallest.'),
      ('cosine', lambda X, C: (X@F.normalize(C, dim=1).T).argmax(1), 'This is the centre with the most similar direction (cosine). The nearest one is asked for.'),
      ('smallest', lambda X, C: (X@C.T - .5*C.square().sum(1)).argmin(1), 'The score is right, but the smallest was taken: x·c − ‖c‖²/2 is largest for the nearest centre.')],
@@ -107,9 +107,9 @@ def _out(n, k, s, p): return (n + 2*p - k)//s + 1
 Task('alexnet-size', 'predict', 'The side of a map after conv1 and its pooling', 5, _out(_out(224, 11, 4, 2), 3, 2, 0),
     [('pool-forgotten', 55, 'This is the map of conv1. The pooling comes after it.'),
      ('rounded-up', 28, '27.5 or more was rounded up. A window that hangs over the rim is left out: round down, at both layers.'),
-     ('one-sided-padding', 26, 'Either the padding was added at one side only (conv1 then gives 54; it counts twice, 2 p), or the first place of the window was forgotten at one of the two layers: ⌊…⌋ + 1.'),
+     ('one-sided-padding', 26, 'Either the padding is missing or was added at one side only (conv1 then gives 54; it counts twice, 2 p), or the first place of the window was forgotten at one of the two layers: ⌊…⌋ + 1.'),
      ('plus-one-forgotten', 25, '(n + 2p − k)/s counts the steps of the window. The first place, before any step, counts too: ⌊…⌋ + 1, at both layers.'),
-     ('half-a-row', 26.5, 'A map has a whole number of rows. Round down, and count the first window too: ⌊…⌋ + 1.')],
+     ('half-a-row', 26.5, 'A map has a whole number of rows: round down, at both layers. And look at conv1 again: with padding at both sides, and the first place counted, it gives 55.')],
     why='224 → 55 → 27. The 55 of the paper comes out of 224 pixels only with padding.')
 
 Task('alexnet-output-size', 'implement', 'The side of a feature map', 5, _out,
@@ -151,7 +151,7 @@ class _Net(nn.Module):
 def _probe_features(f, net, x, train):
     net.train(train); stats = net.body[1].running_mean.clone(); all_,some = f(net, x), f(net, x[:3])
     if _no(all_): return None
-    return dict(features=all_, alone=some, mode=net.training, graph=getattr(all_, 'requires_grad', False), statistics=bool(torch.equal(stats, net.body[1].running_mean)))
+    return dict(features=all_, alone=some, mode_restored=all(m.training == train for m in net.modules()), graph=getattr(all_, 'requires_grad', False), statistics=bool(torch.equal(stats, net.body[1].running_mean)))
 def _features(evaluate=True, restore=True, grad=False):
     def f(net, x):
         was = net.training
@@ -162,9 +162,9 @@ def _features(evaluate=True, restore=True, grad=False):
     return f
 Task('alexnet-features', 'explain', 'Features that depend on their neighbours', 15, _features(),
     [('training-mode', _features(False, grad=True), 'Still in training mode: dropout draws anew at each call, and batch norm takes its mean from whatever stands in the batch. A frozen network is used after net.eval().'),
-     ('training-mode', _features(False), 'Without gradients, but still in training mode: torch.no_grad() does not touch batch norm and dropout. net.eval() does.'),
-     ('mode-not-restored', _features(restore=False), 'The features are right, but the network stays in evaluation mode: whoever trains it next trains without dropout and with old statistics. Put back net.training.'),
-     ('mode-not-restored', _features(restore=False, grad=True), 'The features are right, but two things are left behind: the network stays in evaluation mode, and the features drag their graph along (torch.no_grad()).'),
+     ('training-mode-without-gradients', _features(False), 'Without gradients, but still in training mode: torch.no_grad() does not touch batch norm and dropout. net.eval() does.'),
+     ('mode-not-restored', _features(restore=False), 'The features are right, but the network stays in evaluation mode: whoever trains it next trains without dropout and with old statistics. Put all its layers back: net.train(mode).'),
+     ('mode-and-graph-left', _features(restore=False, grad=True), 'The features are right, but two things are left behind: the network stays in evaluation mode, and the features drag their graph along (torch.no_grad()).'),
      ('graph-kept', _features(grad=True), 'The features are right, but they drag the graph of the network along: memory grows with every batch. Use torch.no_grad().')],
     lambda: {'a network in training mode': (_Net(), _n(0, 8, 3, 12, 12), True), 'a network in evaluation mode': (_Net(), _n(1, 6, 3, 12, 12), False)}, _probe_features,
     why='Evaluation mode, no gradients, and the mode put back: three lines that every measurement of a frozen network needs.')
@@ -214,7 +214,7 @@ def _loo_case(seed):
     y = _ints(seed, 2, 60); return 1.5*_n(seed + 1, 2, 5)[y] + _n(seed + 2, 60, 5) - 2*F.normalize(_n(seed + 3, 1, 5)), y
 Task('evaluate-leak', 'explain', 'One hundred per cent', 10, _loo(lambda S, y, k: _voted(S.masked_fill(_eye(len(S)), -math.inf), y, k)),
     [('own-neighbour', _loo(_voted), 'Every row is still among its own neighbours, with cosine 1, and votes for itself. With k = 1 that gives 100 % for any features, random ones too.'),
-     ('one-too-few', _loo(lambda S, y, k: _voted(S, y, k, S.topk(k, 1).indices[:, 1:]) if k > 1 else 0.), 'The row itself was dropped after the k best had been taken: only k − 1 neighbours vote. Ask for k + 1, or mask first.'),
+     ('one-too-few', _loo(lambda S, y, k: _voted(S, y, k, S.topk(k, 1).indices[:, 1:])), 'The row itself was dropped after the k best had been taken: only k − 1 neighbours vote. Ask for k + 1, or mask first.'),
      ('zero-mask', _loo(lambda S, y, k: _voted(S.masked_fill(_eye(len(S)), 0), y, k)), 'The diagonal was set to 0. A cosine of 0 is not "never": where all others are negative, the row is its own neighbour again. Use −∞.'),
      ('rows-dropped', _loo(lambda S, y, k: _voted(S[1:, :-1], y[1:], k, S[1:, :-1].topk(k, 1).indices)), 'A row and a column were cut off. Each row must leave out itself: the diagonal.')],
     lambda: {'k = 1': (*_loo_case(0), 1), 'k = 5': (*_loo_case(8), 5), 'all others point away': (torch.eye(5) - .2 + .02*_n(9, 5, 5), torch.tensor([0, 1, 0, 1, 1]), 1)},
@@ -272,7 +272,7 @@ Task('evaluate-cluster-accuracy', 'extend', 'Clusters have no names', 15, _accur
      ('purity-of-classes', _accuracy('classes'), 'Every class took its most frequent cluster, and several took the same one: with a single cluster that is 100 %. One-to-one is asked for.'),
      ('greedy', _accuracy('greedy'), 'The largest entry of the table was taken first, then the next. That is one-to-one, but not the best: scipy.optimize.linear_sum_assignment finds it.')],
     lambda: {'three by three': _confused([[5, 6, 0], [4, 1, 9], [0, 7, 2]]), 'where greed loses': _confused([[10, 9, 1], [9, 1, 0], [0, 2, 6]]), 'more clusters than classes': _confused([[6, 1], [2, 5], [4, 4]])},
-    why='This number needs as many clusters as classes. NMI and the adjusted Rand index do not.');
+    why='With more clusters than classes those left over count as wrong, however pure they are: compare equal numbers of clusters only. NMI and the adjusted Rand index need no matching.');
 
 # %% ../nbs/10a_answers.ipynb #b324b099
 def _white(H, dim, centre=True, power=-.5, unit=True, smallest=False):
@@ -325,9 +325,9 @@ def _recorded(loop, rounds):
     "What a loop does, as numbered events: `embed` gives features, which say how often the network was trained"
     log, n = [], dict(train=0, cluster=0, head=0)
     def embed(): log.append(f"embed after {n['train']} trainings"); return ('features', n['train'])
-    def cluster(h): n['cluster'] += 1; log.append(f'cluster features {h[1]}'); return ('labels', n['cluster'])
+    def cluster(h): n['cluster'] += 1; log.append(f'cluster {h[0]} {h[1]}'); return ('labels', n['cluster'])
     def new_head(): n['head'] += 1; log.append('new head'); return ('head', n['head'])
-    def train(head, labels): n['train'] += 1; log.append(f'train head {head[1]} on labels {labels[1]}')
+    def train(head, labels): n['train'] += 1; log.append(f'train {head[0]} {head[1]} on {labels[0]} {labels[1]}')
     loop(embed, cluster, new_head, train, rounds)
     if not log: return None
     heads = [o for o in log if o.startswith('train')]
@@ -364,6 +364,10 @@ def _match(how):
         M = torch.zeros(k, k).index_put_((new, old), torch.ones(len(new)), accumulate=True)
         if how == 'raw': return torch.arange(k)
         if how == 'most': return M.argmax(1)
+        if how == 'greedy':
+            names = torch.zeros(k, dtype=torch.int64)
+            for _ in range(k): i,j = divmod(int(M.argmax()), k); names[i] = j; M[i] = -1; M[:, j] = -1
+            return names
         p = torch.from_numpy(linear_sum_assignment(M.numpy(), maximize=how != 'cost')[1])
         return p.argsort() if how == 'inverse' else p
     return f
@@ -372,9 +376,10 @@ _skew_new = torch.tensor([0]*6 + [1]*6 + [2]*5); _skew_old = torch.tensor([0]*4 
 Task('deepcluster-match', 'extend', 'Keep the names instead of the head', 20, _match('best'),
     [('inverse', _match('inverse'), 'The permutation is right but the wrong way round: entry j shall be the old name of new cluster j.'),
      ('most-frequent', _match('most'), 'Each new cluster took the old name that most of its images had, and two of them took the same. A permutation is wanted: scipy.optimize.linear_sum_assignment.'),
+     ('greedy', _match('greedy'), 'The pair with the largest overlap was taken first, then the next: one-to-one, but not the best in all. scipy.optimize.linear_sum_assignment finds that.'),
      ('unchanged', _match('raw'), 'The names are as they were.'),
      ('smallest-overlap', _match('cost'), 'The matching makes the overlap as small as possible: linear_sum_assignment minimises, unless maximize=True.')],
-    lambda: {'a shift of names': ((_old + 1) % 4, _old, 4), 'another order': (torch.tensor([2, 0, 3, 1])[_old], _old, 4), 'two that want one name': (_skew_new, _skew_old, 3)},
+    lambda: {'a shift of names': ((_old + 1) % 4, _old, 4), 'another order': (torch.tensor([2, 0, 3, 1])[_old], _old, 4), 'two that want one name': (_skew_new, _skew_old, 3), 'where the largest first loses': (*_confused([[10, 9, 1], [9, 1, 0], [0, 2, 6]]), 3), 'an empty cluster': (torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1, 1, 2, 2, 0, 0]), 4)},
     why='With matched names the head can be kept; the package has it as head=\'match\'.');
 
 # %% ../nbs/10a_answers.ipynb #f6fcffcb
@@ -532,7 +537,7 @@ def _view(order):
 _ms = torch.tensor([.45, .44, .40]), torch.tensor([.25, .24, .26])
 Task('views-jitter', 'explain', 'Black views', 8, _view('right'),
     [('normalised-first', _view('normalised-first'), 'Still normalised before the jitter: half of all values are negative then, and cutting to 0…1 makes them black. Jitter works on colours, 0…1; normalise last.'),
-     ('normalised-first', _view('normalised-first-open'), 'The jitter still works on normalised values: a factor on them is contrast around the mean of the data, not brightness. Normalise last.'),
+     ('normalised-first-uncut', _view('normalised-first-open'), 'The jitter still works on normalised values: a factor on them is contrast around the mean of the data, not brightness. Normalise last.'),
      ('not-cut', _view('no-clamp'), 'Values above 1 are left: no camera gives such colours. Cut to 0…1 after the jitter, before normalising.'),
      ('multiplied', _view('multiplied'), 'Normalising divides by the standard deviation; here it was multiplied.'),
      ('not-normalised', _view('not-normalised'), 'The views are right as pictures, but they are not normalised.')],
@@ -607,7 +612,7 @@ _nt_mistakes = [('mask-missing', _nt(mask=False), 'Each view is among its own ca
      ('temperature-outside', _nt(tau_how='outside'), 'The loss was divided by τ, after the softmax. The temperature belongs inside, to the cosines.'),
      ('temperature-forgotten', _nt(tau_how='none'), 'The temperature is missing.'),
      ('labels-not-offset', _nt(mask=False, target='own'), 'The label of row i is i itself: each view is asked to find itself, and does. Its partner is row i + N (and i − N in the second half).'),
-     ('labels-not-offset', _nt(target='own'), 'The label of row i is i itself, and that place is masked: the loss is infinite. Its partner is row i + N (and i − N in the second half).'),
+     ('labels-own-masked', _nt(target='own'), 'The label of row i is i itself, and that place is masked: the loss is infinite. Its partner is row i + N (and i − N in the second half).'),
      ('pairs-interleaved', _nt(target='interleaved'), 'The labels pair rows 0 and 1, 2 and 3, …: right for views that stand in turns. Here all first views come before all second ones.'),
      ('pairs-shuffled', _nt(shuffle=True), 'The second views do not belong to the first: they have moved by one place. Row i and row i + N must come from one image.'),
      ('not-normalised', _nt(unit=False), 'Products of rows as they are. Scale them to length one first; otherwise the loss falls by making projections longer.'),
@@ -658,7 +663,7 @@ def _queue_probe(f, q, k, queue, tau):
     return dict(loss=loss.detach(), gradient=g[0], keys_have_gradient=g[1] is not None, queue_has_gradient=g[2] is not None)
 Task('simclr-queue', 'extend', 'Negatives from a queue', 20, _queue(),
     [('gradient-into-keys', _queue(detach=False), 'The loss is right, but gradients flow into the keys and into the queue. These come from another network, which is not trained by this loss: detach them.'),
-     ('gradient-into-keys', _queue(keys_too=True), 'The loss is right, but gradients flow into the keys. They come from another network, which is not trained by this loss: detach them.'),
+     ('gradient-into-fresh-keys', _queue(keys_too=True), 'The loss is right, but gradients flow into the keys. They come from another network, which is not trained by this loss: detach them.'),
      ('positive-missing', _queue(positive=False), 'The partner is not among the candidates in the denominator: the loss can become negative.'),
      ('not-normalised', _queue(unit=False), 'Scale queries, keys and queue to length one first.'),
      ('temperature-multiplied', _queue(tau_how='times'), 'Multiplied by τ instead of divided.'),
@@ -841,15 +846,19 @@ def _probe_step(f, x, y, lr):
     with fork_seed(1): nn.init.normal_(head.weight, 0, .3); nn.init.zeros_(head.bias)
     loss = f(enc, head, x, y, lr)
     if _no(loss): return None
+    f(enc, head, x, y, lr)                                                   # a second step: what the first has left must be gone
     with torch.no_grad(): after = head(enc(x))
-    return dict(loss=loss, head=after, encoder_has_gradient=any(p.grad is not None and bool(p.grad.any()) for p in enc.parameters()), encoder_changed=not all(torch.equal(a, b) for a,b in zip(enc.parameters(), _Net().parameters())))
+    changed = not all(torch.equal(a, b) for a,b in zip(enc.parameters(), _Net().parameters()))
+    return dict(loss=loss, head=after, encoder_has_gradient=changed or any(p.grad is not None and bool(p.grad.any()) for p in enc.parameters()), encoder_changed=changed)
 def _probe_train(frozen=True, softmax=False, reduction='mean', sign=1, both=False, zero=True, step=True):
     def f(enc, head, x, y, lr):
         with torch.set_grad_enabled(not frozen): h = enc(x)
         out = head(h); loss = F.cross_entropy(out.softmax(1) if softmax else out, y, reduction=reduction); loss.backward()
         with torch.no_grad():
             for p in [*head.parameters(), *(enc.parameters() if both else [])]:
-                if step and p.grad is not None: p -= sign*lr*p.grad; p.grad = None
+                if step and p.grad is not None:
+                    p -= sign*lr*p.grad
+                    if zero: p.grad = None
         return loss.item()
     return f
 Task('sheet-1-step', 'implement', 'Part 1: train a head on a frozen network', 15, _probe_train(),
@@ -858,6 +867,7 @@ Task('sheet-1-step', 'implement', 'Part 1: train a head on a frozen network', 15
      ('softmax-twice', _probe_train(softmax=True), 'The softmax is taken twice: cross_entropy does it itself. The loss then cannot fall below a wall, and learning is slow.'),
      ('sum', _probe_train(reduction='sum'), 'The loss is a sum over the batch: the step grows with the batch size. Take the mean.'),
      ('wrong-way', _probe_train(sign=-1), 'The weights went up the gradient. A loss goes down.'),
+     ('gradient-added', _probe_train(zero=False), 'One step is right. At the second the gradient of the first is still there, and both are added: clear it before each step (p.grad = None, or opt.zero_grad()).'),
      ('no-step', _probe_train(step=False), 'The loss is right, but the head has not changed: the step is missing.')],
     lambda: {'a batch of 12': (_n(0, 12, 3, 12, 12), _ints(0, 4, 12), .1), 'a large step': (_n(1, 8, 3, 12, 12), _ints(1, 4, 8), 1.)}, _probe_step,
     why='The features come from a network that has seen nothing. What the head reaches, random weights have made possible.')
@@ -883,7 +893,7 @@ Task('sheet-2-ascent', 'implement', 'Part 2: an image that excites a filter', 20
     [('descent', _rise_as('down'), 'The image goes down the gradient. The response shall grow.'),
      ('all-channels', _rise_as('all'), 'The gradient is that of all filters together. One filter counts.'),
      ('blur-forgotten', _rise_as('no-blur'), 'The blur never comes.'),
-     ('blur-always', _rise_as('blur-always'), 'The blur comes at every step. It should come at every fifth (t % every == 0, counted from 1).'),
+     ('blur-always', _rise_as('blur-always'), 'The blur comes at every step. It should come only where t is a multiple of every (t % every == 0, t counted from 1).'),
      ('decay-forgotten', _rise_as('no-decay'), 'Decay is missing: (1 − θ) times the image, after the step.')],
     lambda: {'11 steps, blur every 5': (_Conv(), .1*_n(0, 1, 3, 9, 9), 1, 11, .05, .01, 5), '4 steps, blur every 2': (_Conv(2), .1*_n(1, 2, 3, 8, 8), 3, 4, .2, .1, 2)}, _probe_rise,
     why='x ← r(x + η ∂a/∂x): the step, then decay and blur.')
@@ -944,7 +954,7 @@ Task('sheet-4-overlay', 'implement', 'Part 4: a digit on a photograph', 12, _ink
      ('maximum', _ink('maximum'), 'The brighter of the two was taken. Grey strokes vanish on bright ground. Ink covers: photo + ink · (255 − photo), with ink from 0 to 1.'),
      ('axes-swapped', _ink('axes'), 'Row and column are exchanged.'),
      ('not-rounded', _ink('cut'), '`.byte()` cuts the fraction off: 237.5 becomes 237. Round first: `.round().byte()`.'),
-     ('in-place', _ink('in-place'), 'The image is right, but the photograph itself was changed: the next digit would stand on the last one. Clone first.')],
+     ('in-place', _ink('in-place'), 'The photograph itself was changed: the next digit would stand on the last one. Clone first.')],
     lambda: {'a digit near the corner': (_bytes(0, 3, 20, 20), _bytes(1, 1, 8, 8), 2, 9), 'on a bright photograph': ((180 + _ints(2, 70, 3, 24, 16)).byte(), _bytes(3, 1, 8, 8), 11, 5)}, _ink_probe,
     why='One photograph, one digit, one image: two factors that can be shared or not.')
 

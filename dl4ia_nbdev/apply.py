@@ -87,11 +87,11 @@ def _verdict(before, after, history):
         elif a < b: say("Training has made the neighbours worse. More pictures, more epochs or milder views may help.", True)
     return said
 
-def _check_writable(out):
+def _check_writable(out, name='out'):
     "Refuse a folder that cannot be made or written to, before hours of training go into it"
     there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     try: tempfile.TemporaryFile(dir=there).close()
-    except OSError as e: raise type(e)(f"out: nothing can be written to {there} ({e.strerror})") from e
+    except OSError as e: raise type(e)(f"{name}: nothing can be written to {there} ({e.strerror})") from e
 
 def learn_folder(
     folder,                    # Pictures; subfolders are classes, used to judge alone
@@ -118,7 +118,7 @@ def learn_folder(
     if epochs is not None and minutes is not None: raise ValueError("epochs or minutes: one of the two decides how long, got both")
     plan = out/'run.json'; taken = json.loads(plan.read_text(encoding='utf-8')) if resume and minutes is not None and plan.exists() else None      # of a run by minutes: its epochs, the seconds of one, and those that have gone by
     if resume and minutes is not None and taken is None and (out/'run.pt').exists(): raise ValueError(f"resume: the run in {out} was not one by minutes; give epochs")
-    if (out/'encoder.safetensors').exists(): raise FileExistsError(f"out: {out} holds an encoder already; choose another folder")
+    if (out/'encoder.safetensors').exists() and not (resume and (out/'run.pt').exists()): raise FileExistsError(f"out: {out} holds an encoder already; choose another folder")
     if not resume and (out/'run.pt').exists(): raise FileExistsError(f"out: {out} holds a run that was stopped; resume=True (--resume) goes on with it")
     _check_writable(out); _check_seed(seed); dev = pick_device(None if device == 'auto' else device); gpu = dev.type != 'cpu'; kind = encoder or ('resnet18' if gpu else 'convnet')
     world = World(dev); progress = progress and world.main; world.wait()                # all have looked before one of them writes
@@ -126,7 +126,9 @@ def learn_folder(
     try: size = size or _usual_side(folder, channels, 128 if gpu else 64); images = _read(folder, size, channels, cache, progress, 2)
     finally:
         if world.first_here: world.wait()
-    n = len(images); batch = (256 if gpu and n > 10_000 else 128)*world.size if gpu else 128
+    n = len(images); seen = world.counts(n, int(_stamp(images.files)[:15], 16))
+    if len(set(map(tuple, seen))) > 1: raise ValueError(f"folder: the processes see different pictures in {folder} ({[k for k,_ in seen]} of them can be read): give all machines the same files")
+    batch = (256 if gpu and n > 10_000 else 128)*world.size if gpu else 128
     if progress and resume and not (out/'run.pt').exists(): _say(f"there is no run in {out} to go on with: this one starts anew")
     if progress: _say(f"{n} pictures of {size}×{size}" + (f", {images.n_classes} subfolders" if images.labels is not None else '') + (f", {images.duplicates} with the pixels of an earlier one" if images.duplicates else ''))
     few = n < 200
@@ -219,6 +221,7 @@ def _encoder(encoder, device):
 
 def _check_ending(name, path, *ends):
     if path is not None and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
+    if path is not None: _check_writable(Path(path).expanduser().parent, name)
 
 def _write_table(rows, path):
     "Rows to a file, .csv or .parquet"
@@ -391,9 +394,10 @@ def _cluster(a):
 def _neighbours(a): _out(neighbours_folder(a.folder, a.encoder, a.query, a.k, a.device, not a.no_cache, not a.quiet).to_csv())
 def _look(a): _out(f'{look_folder(a.folder, a.encoder, a.out, a.filters, device=a.device, cache=not a.no_cache, progress=not a.quiet)}\n')
 def _evaluate(a):
+    if a.csv: _check_writable(Path(a.csv).expanduser().parent, 'csv')
     e = evaluate_folder(a.folder, a.encoder, a.test, seed=a.seed, device=a.device, cache=not a.no_cache, progress=not a.quiet)
-    if a.csv: e.to_csv(a.csv)
     _out(f'{e}\n')
+    if a.csv: e.to_csv(a.csv)
 
 def _parser(only=None):
     p = argparse.ArgumentParser(prog=f'dl4ia_{only}' if only else 'python -m dl4ia_nbdev.apply', formatter_class=argparse.RawDescriptionHelpFormatter)

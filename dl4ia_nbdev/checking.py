@@ -74,7 +74,7 @@ class Task:
                 with fork_seed(0), warnings.catch_warnings():
                     warnings.simplefilter('ignore')
                     got = answer(*mine) if self.probe is None else self.probe(answer, *mine)
-                out[label] = _Changed() if self.probe is None and not all(map(_untouched, before, mine)) else got
+                out[label] = got if all(map(_untouched, before, mine)) else _Changed()
             except Exception as e: out[label] = e
         return out
     def known(self,
@@ -184,7 +184,7 @@ class Verdict:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {'text/plain': repr(self), 'text/html': self.to_html(), self.mime: dict(exercise=self.exercise, status=self.status, mistake=self.mistake, text=self.text)}
 
-def _is_blank(o): return o is None or o is Ellipsis or isinstance(o, NotImplementedError)
+def _is_blank(o): return o is None or o is Ellipsis or isinstance(o, NotImplementedError) and not str(o)      # torch raises it, too, with a text
 
 def _told(e, fn):
     "An exception in one line, with the student's line that raised it"
@@ -233,7 +233,7 @@ def _judge_function(task, answer):
     for i,k in enumerate(want):
         where = f'Case {i + 1} of {n}, {k}: '
         if isinstance(got[k], Exception): return 'wrong', where + _told(got[k], answer), 'error'
-        if isinstance(got[k], _Changed): return 'wrong', where + 'the function changes the tensor that it is given. Work on a copy, or avoid operations in place (those with = after an index, += and names that end in _).', 'input-changed'
+        if isinstance(got[k], _Changed): return 'wrong', where + 'the function changes what it is given. Work on a copy, or avoid operations in place (those with = after an index, += and names that end in _).', 'input-changed'
         if _is_blank(got[k]): return 'wrong', where + 'nothing is returned. Is there a return in every branch?', 'unknown'
         if (w := _compare(got[k], want[k], task.tol)): return 'wrong', where + w + '.'*(w[-1] not in '.?'), 'unknown'
 

@@ -48,7 +48,7 @@ def _below_chord(ks, J):
 def _seed(random_state):
     "A whole number to derive all randomness from: `random_state` itself, or one drawn from it"
     g = _generator(random_state)
-    return int(random_state) if isinstance(random_state, numbers.Integral) else int(torch.randint(2**31, (1,), generator=g))
+    return int(random_state) if isinstance(random_state, numbers.Integral) else int(torch.randint(2**31, (1,), generator=g, device='cpu'))
 
 def _numpy(t): return t.cpu().numpy() if isinstance(t, Tensor) else np.asarray(t)
 
@@ -114,6 +114,7 @@ def uniform_reference(
 
 # %% ../nbs/01b_choose_k.ipynb #31a5f23d
 def _gap(W, models, n_refs, reference, n_init, seed):
+    if next(iter(models.values())).cluster_centers_.dtype.itemsize < 4: models = _fits(W, models, n_init, seed)          # (centres in half precision are rounded; those of the references are not)
     if wrong := [m.inertia_ for m in models.values() if not 0 < m.inertia_ < math.inf]: raise ValueError(f"X must be of a size at which squared distances are numbers, got an inertia of {wrong[0]}: multiply it by some number first")
     box = _reference_box(W, reference)
     L = []

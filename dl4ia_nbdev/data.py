@@ -7,7 +7,7 @@ __all__ = ['PHOTO_TITLES', 'IMAGE_SUFFIXES', 'photo', 'photos', 'ImageSet', 'ope
            'photo_crops', 'digits', 'cache_dir', 'dataset']
 
 # %% ../nbs/00_data.ipynb #b924cb3d
-import contextlib, io, json, math, os, tempfile, urllib.error, warnings, zipfile
+import contextlib, hashlib, io, json, math, os, tempfile, urllib.error, warnings, zipfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -153,6 +153,10 @@ def _index(i, n, name):
     return i.long()
 
 # %% ../nbs/00_data.ipynb #7bf4a190
+def _some_pixels(x):
+    "A digest of a few images, to tell one file from another"
+    return hashlib.blake2b(np.ascontiguousarray(x[:: max(1, len(x)//64)]).data, digest_size=16).hexdigest()
+
 class ImageSet:
     "Images as bytes, N×C×H×W, with optional labels, class names, source, licence and normalisation"
     def __init__(self,
@@ -224,7 +228,7 @@ class ImageSet:
         if self.labels is None or self.class_names is None: raise ValueError("only(...) needs labels and class names, and this set has none")
         for n in names:
             if n not in self.class_names: raise ValueError(f"names must be among {self.class_names}, got {n!r}")
-        return self[torch.isin(self.labels, torch.tensor([self.class_names.index(n) for n in names]))]
+        return self[torch.isin(self.labels, torch.tensor([i for i,c in enumerate(self.class_names) if c in names]))]
 
     def split(self,
         fraction:float=0.5,         # Share of the first part, between 0 and 1
@@ -315,7 +319,7 @@ class ImageSet:
         def write(tmp):
             with open(tmp, 'wb') as f: np.save(f, self.images.numpy())
         _atomic(path/'images.npy', write)          # never over pixels that may be this set's own memory map
-        meta = dict(labels=None if self.labels is None else self.labels.tolist(), class_names=self.class_names, name=self.name,
+        meta = dict(pixels=_some_pixels(self.images.numpy()), labels=None if self.labels is None else self.labels.tolist(), class_names=self.class_names, name=self.name,
                     source=self.source, licence=self.licence, mean=self.mean.tolist(), std=self.std.tolist())
         _atomic(path/'set.json', lambda tmp: Path(tmp).write_text(json.dumps(meta), encoding='utf-8'))
         return path
@@ -330,7 +334,8 @@ class ImageSet:
             if not (path/f).exists(): raise FileNotFoundError(f"path: {path} holds no {f}; it must be a folder written by ImageSet.save")
         try:
             meta = json.loads((path/'set.json').read_text(encoding='utf-8')); labels = meta.pop('labels')
-            x = np.load(path/'images.npy', mmap_mode='c' if memmap else None, allow_pickle=False)
+            pixels, x = meta.pop('pixels', None), np.load(path/'images.npy', mmap_mode='c' if memmap else None, allow_pickle=False)
+            if pixels not in (None, _some_pixels(x)): raise ValueError('set.json was written for other pixels')
             return cls(x, labels, **meta)
         except (ValueError, KeyError, AttributeError, TypeError, EOFError) as e: raise ValueError(f"path: {path} was not written by ImageSet.save, or is damaged ({e!r})") from e
     @classmethod
@@ -364,7 +369,9 @@ IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.we
 
 def _resize_crop(im, size):
     "Short side to `size`, centre `size`×`size` cut out (PIL image with full colour or grey values)"
-    w,h = im.size; s = size / min(w, h)
+    w,h = im.size; most = 16*min(w, h)
+    if max(w, h) > most: l,t = max(0, (w - most)//2), max(0, (h - most)//2); im = im.crop((l, t, w - l, h - t)); w,h = im.size          # of a strip the middle: all of it, enlarged, could fill the memory
+    s = size / min(w, h)
     if s != 1: im = im.resize((max(size, round(w*s)), max(size, round(h*s))), Image.Resampling.BICUBIC)
     w,h = im.size; l,t = (w - size)//2, (h - size)//2
     return im.crop((l, t, l + size, t + size))

@@ -144,6 +144,7 @@ def uniform_sample(
         reps = [ix[torch.randperm(c, generator=generator)] for _ in range(-(-each // c))]   # every image once before any comes twice
         parts.append(torch.cat(reps)[:each])
     out = torch.stack(parts)[:, torch.randperm(each, generator=generator)]                     # column by column, so that cutting to n stays even
+    if n < len(out): out = out[torch.randperm(len(out), generator=generator)]                  # fewer draws than clusters: which are drawn is by lot, too
     flat = out.T.reshape(-1)[:n]
     return flat[torch.randperm(n, generator=generator)]
 
@@ -366,7 +367,7 @@ class DeepCluster:
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
         if self.n_clusters > n: raise ValueError(f"n_clusters={self.n_clusters} is larger than the number of images {n}; DeepCluster.small has settings for small sets")
-        if images.labels is not None and self.n_clusters <= 2*images.n_classes: warnings.warn(f"n_clusters={self.n_clusters} is few for {images.n_classes} classes: DeepCluster wants several clusters a class, ten say", stacklevel=2)
+        if images.labels is not None and self.n_clusters <= 2*(kinds := len(images.labels.unique())): warnings.warn(f"n_clusters={self.n_clusters} is few for {kinds} classes: DeepCluster wants several clusters a class, ten say", stacklevel=2)
         if n < 5*self.n_clusters: warnings.warn(f"{n} images are few for n_clusters={self.n_clusters}: clusters of {n/self.n_clusters:.1f} images on average teach little", stacklevel=2)
         path = _checkpoint(checkpoint, resume)
         device = _device(self.encoder); world = World(device); mine = images[world.part(n)] if world.size > 1 else images

@@ -86,6 +86,9 @@ def _maps(acts, layer):
     "What `layer` put out, as N×C×H×W"
     m = acts[layer]
     if m.ndim not in (2, 4): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}; maps N×C×H×W or features N×C are wanted")
+    if len(m) != acts.n: raise ValueError(f"layer {layer!r} gives {len(m)} rows for {acts.n} images; one an image is wanted")
+    if m.ndim == 4 and acts.square and m.shape[1] == m.shape[2] != m.shape[3]: raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
+    if m.dtype in (torch.float16, torch.bfloat16): m = m.float()                       # sums over maps leave float16's range
     return m[:, :, None, None] if m.ndim == 2 else m
 
 def _at(m, c, layer, what='channel'):
@@ -184,7 +187,7 @@ def _cudnn(**switches):
 def _frozen(model):
     "Evaluation mode, weights without gradients and held memory inside the block; all are given back afterwards"
     wanted = [(p, p.requires_grad, p.data) for p in model.parameters()]
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and type(m).forward is nn.BatchNorm2d.forward and 'forward' not in vars(m) and m.running_var is not None]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and type(m).forward is nn.BatchNorm2d.forward and 'forward' not in vars(m) and m.running_var is not None and m.running_var.dtype.itemsize > 2]
     with fork_seed(0), keep_modes(model), hold_memory(_device(model)), autocast('float32', _device(model)):          # an autocast of the user's ends here, and what a network draws is its own
         model.eval()
         try:
@@ -557,6 +560,7 @@ def maximise(
     if len(size) != 2 or any(not isinstance(o, (int, np.integer)) or o < 1 for o in size): raise ValueError(f"size must be a side in pixels or (height, width), got {size}")
     size = int(size[0]), int(size[1]); _whole(steps, 'steps'); _whole(trace, 'trace', 0)
     out = size if input_size is None else (_whole(input_size, 'input_size'),)*2
+    if input_size is not None and size[0] != size[1]: raise ValueError(f"input_size is the side of a square, so size must be one too, or the network sees the image stretched, got {size}")
     limits = float(limits[0]), float(limits[1])
     if not limits[0] < limits[1]: raise ValueError(f"limits must rise, got {limits}")
     seeds:list = list(seed) if isinstance(seed, (list, tuple, range, np.ndarray)) else [seed]
@@ -617,7 +621,7 @@ def maximise(
             except (RuntimeError, ValueError, IndexError) as e:
                 if isinstance(e, ValueError) and str(e).startswith('layer '): raise
                 raise ValueError(f"size or channels: the model cannot take an image of {c}×{out[0]}×{out[1]} (channels, height, width); it says: {str(e).strip().splitlines()[0]}") from e
-        return objectives[0](acts) if len(objectives) == 1 else torch.cat([objectives[j](acts.one(i)) for i,j in enumerate(range(n) if only is None else only.tolist())])
+        return objectives[0](acts) if len(objectives) == 1 else torch.cat([objectives[j](a) for a,j in zip(acts.each(), range(n) if only is None else only.tolist())])
 
     every = -(-steps // 50); low,high = limits[0] - mid, limits[1] - mid
     layers = list(dict.fromkeys(chain(*(o.layers for o in objectives))))
@@ -807,6 +811,7 @@ def top_images(
         asked:list = list(channels) if isinstance(channels, (list, tuple, range, np.ndarray, Tensor)) else [channels]
         if not asked or any(isinstance(c, (bool, np.bool_)) or getattr(c, 'dtype', None) == torch.bool or int(c) != c for c in asked): raise ValueError(f"channels must be whole numbers, got {asked}")
         channels = [int(c) for c in asked]
+    if layer == 'input': raise ValueError("layer must name a submodule, got 'input', which means the images")
     respond = _reducer(reduce); kept:tuple|None = None; s1 = s2 = torch.zeros((), dtype=torch.float64); start = 0
     with torch.no_grad(), _frozen(model), _Watch(model, [layer]) as watch:
         for x,_ in images.batches(batch_size, _device(model)):
@@ -959,7 +964,7 @@ def layers_of(
     "The layers whose outputs can be maximised: one tensor, N×C×H×W or N×C; raises what the model raises for a size that it does not take"
     channels = _normalisation(None, channels, model)[2]; found:dict[str, int] = {}
     def keep(name, m, i, o):
-        if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1: found.setdefault(name, o.shape[1])
+        if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1 and not (o.ndim == 4 and o.shape[1] == o.shape[2] != o.shape[3]): found.setdefault(name, o.shape[1])
     hooks = [m.register_forward_hook(partial(keep, n)) for n,m in model.named_modules() if n]
     try:
         with torch.no_grad(), _frozen(model): model(torch.zeros(1, channels, size, size, device=_device(model), dtype=_kind(model)))
@@ -981,7 +986,9 @@ def explorer(
     if images is not None and not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
     import ipywidgets as w
     from PIL import Image
-    mean,std,channels = _normalisation(normalize, None, model); names = layers_of(model, size, channels)
+    mean,std,channels = _normalisation(normalize, None, model)
+    if channels not in (1, 3): raise ValueError(f"model takes images of {channels} channels; those of 1 and 3 can be shown")
+    names = layers_of(model, size, channels)
     if images is not None: images = images.with_normalization((mean or [0.], std or [1.]))            # the network sees picture and images alike
     layer,how,go = w.Dropdown(options=list(names), description='layer'), w.Dropdown(options=_LOOKS, description='look'), w.Button(description='grow')
     channel = w.BoundedIntText(min=0, max=next(iter(names.values())) - 1, description='filter')

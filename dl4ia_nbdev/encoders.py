@@ -26,10 +26,11 @@ def _he(conv): nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity
 def headless(
     model:nn.Module,  # A classifier; changed in place
 )->nn.Module:         # The same, with an identity for its last linear layer: (N, C, H, W) to (N, D)
-    "Make an encoder of a classifier of torchvision or timm; raises `ValueError` where there is no last linear layer"
+    "Make an encoder of a classifier of torchvision or timm; raises `ValueError` where there is no last linear layer, or a softmax behind it"
     if callable(reset := getattr(model, 'reset_classifier', None)): reset(0); return model       # timm's way
-    last = [(n, m) for n,m in model.named_modules() if n and isinstance(m, nn.Linear)]
-    if not last: raise ValueError(f"model must hold a last linear layer to be cut off, got a {type(model).__name__} without any inside")
+    last = [(n, m) for n,m in model.named_modules() if n and isinstance(m, (nn.Linear, nn.Softmax, nn.LogSoftmax))]
+    if not any(isinstance(m, nn.Linear) for _,m in last): raise ValueError(f"model must hold a last linear layer to be cut off, got a {type(model).__name__} without any inside")
+    if not isinstance(last[-1][1], nn.Linear): raise ValueError(f"model must end with the linear layer that is cut off; {last[-1][0]}, a {type(last[-1][1]).__name__}, follows and would make probabilities of the features: put nn.Identity() in its place first")
     *path,name = last[-1][0].split('.'); parent = model.get_submodule('.'.join(path))
     setattr(parent, name, nn.Identity()); return model
 

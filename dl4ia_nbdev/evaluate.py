@@ -36,6 +36,7 @@ def _check_trainable(encoder):
 def _remember(encoder, norm):
     "An `Encoder` that is trained normalises images as its training does from now on"
     from dl4ia_nbdev.encoders import Encoder
+    while (inner := encoder._modules.get('module' if isinstance(encoder, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else '_orig_mod')) is not None: encoder = inner          # (what DataParallel and torch.compile put around it)
     if isinstance(encoder, Encoder):
         with torch.no_grad(): encoder.mean.copy_(norm.mean); encoder.std.copy_(norm.std)
 
@@ -57,6 +58,9 @@ def _normalised_as(images, run):
 
 def _same_classes(train, test):
     if train.class_names is not None and test.class_names is not None and train.class_names != test.class_names: raise ValueError(f"test must have train's class_names in their order, or its labels mean other classes: got {test.class_names}, train has {train.class_names}")
+    if train.labels is not None and test.labels is not None and bool((odd := ~torch.isin(test.labels, train.labels)).any()):
+        if bool(odd.all()): raise ValueError(f"test must have classes that train has, {train.labels.unique().tolist()[:5]} …, got {test.labels.unique().tolist()[:5]} …")
+        warnings.warn(f"{int(odd.sum())} of {len(test)} test images are of classes that train has not ({test.labels[odd].unique().tolist()[:5]}): every judge counts them as wrong", stacklevel=3)
 
 def _labels(images, name, why='judged')->Tensor:
     if images.labels is None: raise ValueError(f"{name} must have labels to be {why} by")
@@ -74,17 +78,23 @@ class _Done(BaseException): "Ends a forward pass at the last layer that is neede
 
 class _Acts(dict):
     "Outputs by layer for n images; 'input', the images in their limits, is made when somebody asks"
-    def __init__(self, n, image): super().__init__(); self.n, self.image = n, image
+    def __init__(self, n, image, square=False): super().__init__(); self.n, self.image, self.square = n, image, square
     def __missing__(self, key):
         if key != 'input': raise KeyError(f"{key!r} is not among the layers of this objective ({', '.join(map(repr, self))}); name it in layers")
         self[key] = self.image(); return self[key]
-    def one(self, i):
-        a = _Acts(1, lambda: self['input'][i:i+1]); a.update((l, o[i:i+1]) for l,o in self.items()); return a
+    def each(self):
+        "The same, one image after the other; cut at once, for the gradient of a slice is as large as all images"
+        for l,o in self.items():
+            if len(o) != self.n: raise ValueError(f"layer {l!r} gives {len(o)} rows for {self.n} images; one an image is wanted")
+        cut = {l: o.split(1) for l,o in self.items()}
+        for i in range(self.n): a = _Acts(1, lambda i=i: self['input'][i:i+1], self.square); a.update((l, o[i]) for l,o in cut.items()); yield a
 
 class _Watch:
     "Runs a network no further than the layers that are asked for, and gives what they put out; hooks are gone when the block ends"
     def __init__(self, model, layers):
-        self.model, self.layers = model, [l for l in dict.fromkeys(layers) if l != 'input']
+        layers = list(dict.fromkeys(layers))
+        if 'input' in layers and 'input' in dict(model.named_modules()): raise ValueError("layer 'input' means the images, and this model has a submodule of that name; in nn.Sequential(model) it is '0.input'")
+        self.model, self.layers = model, [l for l in layers if l != 'input']
         self.modules = {l: _submodule(model, l) for l in self.layers if l is not None}
         self.order, self.kind = _Order(model), _kind(model)
         self.total = math.inf                          # calls of these layers in one forward pass, known after the first
@@ -100,7 +110,7 @@ class _Watch:
         if last: raise _Done
     def __call__(self, x, image=None):
         def run(x): self.acts.clear(); self.calls = 0; return self.model(x)
-        self.acts = _Acts(len(x), image or (lambda: x))
+        self.acts = _Acts(len(x), image or (lambda: x), x.ndim == 4 and x.shape[2] == x.shape[3])
         try: out = self.order(run, x.to(self.kind))
         except _Done: return self.acts
         if None in self.layers:
@@ -197,6 +207,7 @@ def embed(
                 for l in todo:
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
+                    if pool is not None and h.ndim == 4 and x.shape[2] == x.shape[3] and h.shape[1] == h.shape[2] != h.shape[3]: raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} gives outputs of shape {tuple(h.shape)}, which look like N×H×W×C; pool wants N×C×H×W: permute them in a wrapper, or give pool=None")
                     if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, _side(pool, h))
                     _check_rows(h, len(x), f'layer {l!r}' if l else 'encoder')
                     h = h.flatten(1)
@@ -363,7 +374,7 @@ class LinearProbe:
     "Multinomial logistic regression on standardised features: min −1/n Σ log p(yᵢ | xᵢ) + λ/2 ‖W‖², solved with L-BFGS; λ is chosen on a part of the training rows"
     grid = tuple(10**(e/2) for e in range(4, -11, -1))                              # 100 … 1e-5
     def __init__(self,
-        l2:float|None=None,       # λ; None: the one of `grid` with the lowest loss on a held-out part of the training rows, then all rows are used
+        l2:float|None=None,       # λ; None: of `grid`, from strong to weak until two in a row lower the loss on a held-out part of the training rows no further, the best (0.01 where a class has one row); then all rows are used
         holdout:float=.2,         # Share of each class that is held out for that
         max_iter:int=500,         # L-BFGS iterations at most, for each λ
         tol:float=1e-4,           # Stop when no entry of the preconditioned gradient is larger
@@ -469,7 +480,7 @@ def mlp_probe(
     test_y:Tensor|np.ndarray|Sequence[int], # (m,) integer labels
     hidden:int=256,            # Width of the one hidden layer
     epochs:int=30,             # Walks through the training rows
-    lr:float=1e-3,             # Learning rate of Adam
+    lr:float=1e-3,             # Learning rate of AdamW
     weight_decay:float=1e-4,   # Its weight decay
     dropout:float=0.5,         # On the hidden layer
     seed:int=0,                # Seed of weights, order and dropout
@@ -654,7 +665,8 @@ def supervised(
 )->list[dict]:               # The history of `fit`
     "Train an encoder with labels: the upper end of a table. Its weights keep the order in memory that trains fastest, channels last (flatten them with `reshape`, not `view`); raises `TypeError` for what is no encoder, `ValueError` for a set without labels, an encoder without parameters to train and batches below two"
     _check_encoder(encoder)
-    _labels(train, 'train', 'supervised'); _check_trainable(encoder)
+    y = _labels(train, 'train', 'supervised'); _check_trainable(encoder)
+    if train.class_names is None and train.n_classes > len(train): train = train.with_labels(y.unique(return_inverse=True)[1])          # numbers with gaps: a head for the classes that there are
     if batch_size < 2: raise ValueError(f"batch_size must be at least 2, got {batch_size}")
     device = _device(encoder); full = len(train) > batch_size
     with fork_seed(seed), keep_modes(encoder):
@@ -668,7 +680,7 @@ def supervised(
         def loss_fn(m, b):
             for g in opt.param_groups: g['lr'] = lr*factor(next(step))
             return F.cross_entropy(order(m, augment(b[0]) if augment else b[0]), b[1])
-        return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=1000*seed + e, drop_last=full), loss_fn, opt, epochs, precision, callbacks, 'supervised', progress)
+        return fit(net, lambda e: train.batches(batch_size, device, shuffle=True, seed=(1000*int(seed) + e) % 2**63, drop_last=full), loss_fn, opt, epochs, precision, callbacks, 'supervised', progress)
 
 # %% ../nbs/02a_evaluate.ipynb #8f17fd43
 MEASURES = ('knn', 'knn200', 'linear', 'mlp', 'few', 'clusters', 'alignment', 'uniformity', 'rankme', 'std')
@@ -774,7 +786,7 @@ def _pairs(encoder, images, views, seed, **kw):
     "Features of two views of each image"
     got = []
     for v in range(2):
-        with fork_seed(1000*seed + v): x = torch.cat([views(p.float()/255) for p in images.images.split(256)])
+        with fork_seed((1000*int(seed) + v) % 2**63): x = torch.cat([views(p.float()/255) for p in images.images.split(256)])
         if x.min() < -.5 or x.max() > 1.5: raise ValueError(f"views must give floats in [0, 1], and normalise nothing, got {x.min():.3g} to {x.max():.3g}")
         got.append(embed(encoder, ImageSet(x.clamp(0, 1), mean=images.mean, std=images.std), **kw))
     return got
@@ -806,7 +818,7 @@ class _Protocol:
         if 'linear' in has: got['linear'] = right(LinearProbe(seed=seed).fit(a, ya).predict(b))
         if 'mlp' in has: got['mlp'] = right(_mlp(a, ya, b, seed=seed))
         if 'few' in has:
-            for o in self.few: got[_few_name(o)] = 'right', torch.stack([right(LinearProbe(seed=seed).fit(a[i], ya[i]).predict(b))[1] for s in range(3) for i in [_stratified(ya, o, 100*seed + s)]]).mean(0)
+            for o in self.few: got[_few_name(o)] = 'right', torch.stack([right(LinearProbe(seed=seed).fit(a[i], ya[i]).predict(b))[1] for s in range(3) for i in [_stratified(ya, o, (100*int(seed) + s) % 2**63)]]).mean(0)
         if 'clusters' in has: got['clusters'] = 'table', _contingency(cluster_scores(b, yb, seed=seed)['clusters'].numpy(), yb.numpy())
         if 'alignment' in has:
             if isinstance(encoder, nn.Module): z1,z2 = (_normal(z) for z in _pairs(encoder, self.test[self.some], self.views, seed, layer=self.layer, pool=self.pool, precision=self.precision))
@@ -870,7 +882,7 @@ def _represented(encoder, train, test, untrained, with_labels, seed):
     for name,e in [('', None)] if made else list(nets.values()):
         tag = '' if len(nets) == 1 or made else f' {name}'
         if untrained: before[f'untrained{tag}'] = [untrained(seed + s) for s in range(3)] if made else [_new(e, seed + s) for s in range(untrained)]
-        if with_labels is not None: new = untrained(seed) if made else _new(e, seed); supervised(new, train, **(dict(seed=seed, progress=False) | with_labels)); after[f'supervised{tag}'] = [new]
+        if with_labels is not None: new = untrained(seed) if made else _new(e, seed).requires_grad_(); supervised(new, train, **(dict(seed=seed, progress=False) | with_labels)); after[f'supervised{tag}'] = [new]
     if taken := sorted(set(who) & {'chance', *before, *after}): raise ValueError(f"encoder: {', '.join(map(repr, taken))} {'are rows' if len(taken) > 1 else 'is a row'} that evaluate adds itself: choose another name")
     return before | who | after
 

@@ -8,10 +8,12 @@ __all__ = ['sheets', 'sheet_notebook', 'write_exercises', 'grade', 'mistakes_see
 
 # %% ../nbs/10b_exercises.ipynb #d0f16793
 import argparse, ast, csv, hashlib, json, re, sys, tempfile
+from collections import Counter
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from .answers import TASKS
+from .apply import _out
 from .checking import Verdict, check, judge, overview, passed
 from .data import _atomic
 from .report import Table
@@ -155,6 +157,8 @@ def grade(
     for o in paths:
         if not o.exists(): raise FileNotFoundError(f"paths: there is no {o}")
         found += [(q, q.relative_to(o).as_posix()) for q in sorted(o.rglob('*.ipynb')) if '.ipynb_checkpoints' not in q.parts] if o.is_dir() else [(o, o.name)]
+    found = list({q.absolute(): (q, n) for q,n in found}.values()); often = Counter(n for _,n in found)
+    found = [(q, n if often[n] == 1 else q.as_posix()) for q,n in found]                     # (kmeans.ipynb of Ada and of Carl)
     rows: dict = {}; unread: list = []
     for q,name in found:
         nb = _read(q)
@@ -234,15 +238,15 @@ def main(
     try:
         if a.grade is not None:
             grades = grade(a.grade, a.run)
-            for s,t in grades.items(): print(f'{s}\n{t}\n')
+            for s,t in grades.items(): _out(f'{s}\n{t}\n\n')
             if a.csv:
                 def write(tmp):
-                    with open(tmp, 'w', newline='', encoding='utf-8') as f: csv.writer(f).writerows(_long(grades))
+                    with open(tmp, 'w', newline='', encoding='utf-8', errors='surrogateescape') as f: csv.writer(f).writerows(_long(grades))
                 _atomic(Path(a.csv), write)
             return int('unread' in grades)
         done = write_exercises(a.out, a.solutions, a.force, a.only); kept = [q for q,v in done.items() if v == 'kept']
         first = '' if find_spec('jupyterlab') else "pip install 'dl4ia_nbdev[notebook]' && "                   # a plain install has no Jupyter
-        if len(done) > len(kept): print(f"{Path(a.out).resolve()}: {len(done) - len(kept)} written. Start with: {first}jupyter lab {a.out}")
+        if len(done) > len(kept): _out(f"{Path(a.out).expanduser().resolve()}: {len(done) - len(kept)} written. Start with: {first}jupyter lab {a.out}\n")
         for q in kept: print(f'{q} was kept: somebody has worked on it (--force overwrites it)', file=sys.stderr)
         return int(bool(kept))
     except (OSError, ValueError, ImportError) as e: print(f'dl4ia_exercises: {e}', file=sys.stderr); return 2

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 import numpy as np
+import PIL
 from .data import IMAGE_SUFFIXES, _check_n, _check_reading, _decode, _save_npz, cache_dir
 
 # %% ../nbs/00d_folders.ipynb #da25d888
@@ -39,10 +40,12 @@ def scan_folder(
                     if stat.S_ISREG(st.st_mode): files.append((n, st.st_size, max(st.st_mtime_ns, st.st_ctime_ns)))          # (a rename changes the latter alone)
                     else: problems.append((n, 'it is no regular file'))
             except OSError as err:
-                if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES or e.is_symlink(): problems.append((n, f"{'link to nothing' if e.is_symlink() else err.strerror or err}"))
+                if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES or e.is_symlink() or not isinstance(err, FileNotFoundError): problems.append((n, f"{'link to nothing' if e.is_symlink() else err.strerror or err}"))
     return sorted(files, key=lambda f: f[0].split('/')), sorted(problems)
 
 # %% ../nbs/00d_folders.ipynb #93a5f7ba
+_made = f'2, Pillow {PIL.__version__}'                                         # of decoded pixels; count up wherever `_decode` gives others
+
 def _digest(a): return hashlib.blake2b(a.data, digest_size=16).digest()
 
 class _Store:
@@ -53,7 +56,7 @@ class _Store:
         try:
             with np.load(self.root/'index.npz', allow_pickle=False) as z:
                 got = json.loads(bytes(z['text']).decode('utf-8', 'surrogateescape')); shape = tuple(int(o) for o in z['shape']); f = self.root/got['pixels']; self.old = f
-                if f.stat().st_size != int(np.prod(shape)): return
+                if got.get('made') != _made or f.stat().st_size != int(np.prod(shape)): return          # decoded by other rules, or not whole: read again
                 self.pixels = np.memmap(f, np.uint8, 'c', shape=shape) if shape[0] else None; self.shape = shape[1:]
                 for n,s,t,r,d in zip(got['names'], z['bytes'].tolist(), z['times'].tolist(), z['rows'].tolist(), z['digests']): self.known[n] = (s, t, r, d.tobytes(), got['reasons'].get(n))
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error): self.known, self.pixels = {}, None          # not there, or not whole: read again
@@ -70,7 +73,7 @@ class _Store:
         return np.memmap(self.file, np.uint8, 'r+', shape=(most, *shape))
     def finish(self, files, rows, digests, reasons, n, shape):
         "Cut the file to n images and make it the one that counts"
-        os.truncate(self.file, n*int(np.prod(shape))); text = json.dumps(dict(pixels=self.file.name, names=[f[0] for f in files], reasons=reasons)).encode('utf-8', 'surrogateescape')
+        os.truncate(self.file, n*int(np.prod(shape))); text = json.dumps(dict(made=_made, pixels=self.file.name, names=[f[0] for f in files], reasons=reasons)).encode('utf-8', 'surrogateescape')
         self.pixels = None
         _save_npz(self.root/'index.npz', text=np.frombuffer(text, np.uint8), shape=np.array((n, *shape)), bytes=np.array([f[1] for f in files], np.int64), times=np.array([f[2] for f in files], np.int64), rows=np.array(rows, np.int64), digests=np.frombuffer(b''.join(digests), np.uint8).reshape(-1, 16))
         for f in self.root.glob('pixels-*.bin'):
@@ -95,7 +98,7 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
     tops = [f[0].split('/')[0] if '/' in f[0] else None for f in files]
     classes = sorted({t for t in tops if t is not None}) if None not in tops else None
     if classes is None and any(tops): warnings.warn(f"{path} holds images beside folders of images; all are taken as unlabelled", stacklevel=3)
-    if classes is not None and (none := sorted({e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith('.') and e.name != '__MACOSX'} - set(classes))): warnings.warn(f"{path} has folders without an image, which are no classes: {', '.join(none[:5])}{f' and {len(none) - 5} more' if len(none) > 5 else ''}", stacklevel=3)
+    if classes is not None and (none := sorted({e.name for e in os.scandir(path) if os.path.isdir(e.path) and not e.name.startswith('.') and e.name != '__MACOSX'} - set(classes))): warnings.warn(f"{path} has folders without an image, which are no classes: {', '.join(none[:5])}{f' and {len(none) - 5} more' if len(none) > 5 else ''}", stacklevel=3)
     store = None if cache is None or cache is False else _Store(cache_dir()/'folders' if cache is True else cache, path, size, channels); known = store.known if store else {}
     old = [o if (o := known.get(f[0])) and o[:2] == f[1:] else None for f in files]
     def opens(i):
@@ -124,7 +127,7 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
                             rows.append(-1); digests.append(bytes(16)); reasons[files[i][0]] = why
                         else: pixels[n] = a; rows.append(n); digests.append(_digest(pixels[n])); n += 1
                 if shape is not None:
-                    if store: pixels = None; pixels = store.finish(files, rows, digests, reasons, n, shape)            # (Windows does not shorten a file that is mapped)
+                    if store: pixels.flush(); pixels = None; pixels = store.finish(files, rows, digests, reasons, n, shape)            # (Windows does not shorten a file that is mapped)
                     else: pixels = pixels[:n]
             except BaseException:
                 if store: store.drop()

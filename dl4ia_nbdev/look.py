@@ -130,6 +130,6 @@ def plot_similarities(
     if not len(pos) or not len(neg): raise ValueError(f"{'labels' if labels is not None else 'partners'}: there are {len(pos)} pairs that belong together and {len(neg)} that do not; both kinds are wanted")
     others = neg.sort().values; below,upto = (torch.searchsorted(others, pos, right=r) for r in (False, True)); auc = ((below + upto).double()/2/len(neg)).mean().item()
     ax = _axes(ax, (4, 2.6))
-    for v,c,name in ((neg, palette[5], 'others'), (pos, palette[0], 'one class' if labels is not None else 'one image')): ax.hist(v.numpy(), bins=60, range=(-1, 1), density=True, color=c, alpha=.55, label=name)
+    for v,c,name in ((neg, palette[5], 'others'), (pos, palette[0], 'one class' if labels is not None else 'one image')): ax.hist(v.clamp(-1, 1).numpy(), bins=60, range=(-1, 1), density=True, color=c, alpha=.55, label=name)
     ax.set_yticks([]); ax.set_xlabel('cosine similarity'); ax.set_title(f"{title + ': ' if title else ''}{auc:.2f}"); ax.legend(frameon=False, fontsize=9)
     return ax

@@ -72,11 +72,11 @@ class Player:
             if isinstance(c, list): return w.Dropdown(options=c, description=k)
             kind = w.IntSlider if all(isinstance(o, int) for o in c) else w.FloatSlider
             return kind(min=c[0], max=c[1], value=self.start[k], description=k, continuous_update=False, **({} if kind is w.IntSlider else dict(step=(c[1] - c[0])/50)))
-        self.handles, self.picture = {k: handle(k, c) for k,c in self.controls.items()}, w.Image(format='png')
+        handles, picture = self.handles, self.picture = {k: handle(k, c) for k,c in self.controls.items()}, w.Image(format='png')       # (those of the last widget; an earlier one keeps its own)
         def show(*_):
-            fig = self.draw(**{k: h.value for k,h in self.handles.items()}); self.picture.value = figure_png(fig, 80); plt.close(fig)
-        for h in self.handles.values(): h.observe(show, 'value')
-        show(); return w.VBox([w.HBox(list(self.handles.values()), layout=w.Layout(flex_flow='row wrap')), self.picture])
+            fig = self.draw(**{k: h.value for k,h in handles.items()}); picture.value = figure_png(fig, 80); plt.close(fig)
+        for h in handles.values(): h.observe(show, 'value')
+        show(); return w.VBox([w.HBox(list(handles.values()), layout=w.Layout(flex_flow='row wrap')), picture])
 
 # %% ../nbs/09a_play.ipynb #1359ec60
 def play_kmeans(
@@ -87,12 +87,11 @@ def play_kmeans(
     if X is None: g = torch.Generator().manual_seed(3); X = torch.cat([torch.randn(60, 2, generator=g)*.3 + torch.tensor(m) for m in ((-2., 1.8), (0., 2.), (2., 1.5), (-1.8, -.2), (.3, 0.), (2., -1.6), (-.5, -2.))])
     P = torch.as_tensor(X, dtype=torch.float32)
     if P.ndim != 2 or P.shape[1] != 2 or len(P) < 2: raise ValueError(f"X must be (n, 2) points of a plane, two at least, got {tuple(P.shape)}")
-    lim = (float(P[:, 0].min()) - .3, float(P[:, 0].max()) + .3, float(P[:, 1].min()) - .3, float(P[:, 1].max()) + .3)
     def paint(fig, step, clusters, seed):
         km = KMeans(clusters, init='random', max_iter=most, tol=0, random_state=seed, trace=True).fit(P); i,half = divmod(min(step, 2*km.n_iter_ - 1), 2); ax = fig.subplots(); now = km.trace_[i]
-        if step == 0: plot_clusters(P, None, now['centers'], ax=ax, lim=lim, title='start')
-        elif half: plot_clusters(P, **now, ax=ax, lim=lim, voronoi=True, title=f"{i + 1}. assign, inertia {km.history_[i]['inertia']:.0f}")
-        else: plot_clusters(P, km.trace_[i - 1]['labels'], now['centers'], ax=ax, lim=lim, title=f'{i}. update')
+        if step == 0: plot_clusters(P, None, now['centers'], ax=ax, title='start')
+        elif half: plot_clusters(P, **now, ax=ax, voronoi=True, title=f"{i + 1}. assign, inertia {km.history_[i]['inertia']:.0f}")
+        else: plot_clusters(P, km.trace_[i - 1]['labels'], now['centers'], ax=ax, title=f'{i}. update')
     return Player(paint, (3.4, 3.3), step=(0, 2*most - 1), clusters=(2, min(9, len(P)), min(7, len(P))), seed=(0, 19))
 
 def drag_kmeans(

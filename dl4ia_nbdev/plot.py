@@ -228,13 +228,15 @@ def plot_curves(
     title:str|None=None,              # Text above the plot
     ylabel:str|None=None,             # Text beside the vertical axis; None writes the key when there is only one
 )->Axes:                              # The axes
-    "Draw one line a key of `history`; records where the key is missing, None or NaN are skipped; raises `ValueError` for an empty history and a name that is no number in it, `TypeError` for records that are no dicts"
+    "Draw one line a key of `history`; records where the key is missing, None, NaN or infinite are skipped; raises `ValueError` for an empty history and a name that is no number in it, `TypeError` for records that are no dicts"
     history = list(history)
     if not history: raise ValueError("history must hold at least one record, got an empty list")
     if not all(isinstance(r, dict) for r in history): raise TypeError(f"history must be a list of dicts, got {next(type(r).__name__ for r in history if not isinstance(r, dict))} in it")
+    history = [{k: v.item() if isinstance(v, (torch.Tensor, np.ndarray)) and v.ndim == 0 else v for k,v in r.items()} for r in history]          # (losses that are still tensors)
     have = list(dict.fromkeys(k for r in history for k,v in r.items() if _is_number(v)))
     if x not in have: raise ValueError(f"x={x!r} is no number in history, which has {have}")
     keys = [k for k in have if k != x] if keys is None else [keys] if isinstance(keys, str) else list(keys)
+    if not keys: raise ValueError(f"keys: there is no number to draw in history beside {x!r}")
     for k in keys:
         if k not in have: raise ValueError(f"keys: {k!r} is no number in history, which has {have}")
     ax = _axes(ax, (5,3))
@@ -378,7 +380,8 @@ class Film:
         return f'''<div id="{name}" class="film" style="display:inline-block;max-width:100%"><img src="{src[0]}" alt="{alt}" style="max-width:100%;display:block">
 <div style="display:flex;gap:.5em;align-items:center"><button type="button" aria-label="play or pause">▶</button><input type="range" min="0" max="{len(src)-1}" value="0" aria-label="frame" style="flex:1"><span>1/{len(src)}</span></div></div>
 <script>(function(){{
-var box=document.getElementById("{name}"), img=box.querySelector("img"), but=box.querySelector("button"), bar=box.querySelector("input"), num=box.querySelector("span"), timer=null;
+var box=[].find.call(document.querySelectorAll("#{name}"), function(b){{return !b.film;}}); if(!box) return; box.film=true;
+var img=box.querySelector("img"), but=box.querySelector("button"), bar=box.querySelector("input"), num=box.querySelector("span"), timer=null;
 var src=[img.src].concat({json.dumps(src[1:])});
 function show(i){{bar.value=i; img.src=src[i]; num.textContent=(i+1)+"/"+src.length;}}
 function stop(){{clearInterval(timer); timer=null; but.textContent="\u25B6";}}

@@ -100,7 +100,7 @@ def save_results(
     "Write rows, settings and environment as a small JSON file, atomically; raises `ValueError` for a name of other characters"
     if not re.fullmatch(r'[\w-]+', name): raise ValueError(f"name must be made of letters, digits, - and _, got {name!r}")
     d = dict(name=name, settings=_plain(settings), environment=environment(), rows=[_plain(dict(r)) for r in rows])
-    return _atomic(Path(folder)/f'{name}.json', lambda tmp: Path(tmp).write_text(json.dumps(d, indent=1) + '\n', encoding='utf-8'))
+    return _atomic(Path(folder)/f'{name}.json', lambda tmp: Path(tmp).write_text(json.dumps(d, indent=1, default=str) + '\n', encoding='utf-8'))
 
 def load_results(
     name:str,                  # As given to `save_results`

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.script import call_parse
 from .alexnet import alexnet, draw_network, triple_order
+from .apply import _out
 from .data import _check_seed, photo, photo_crops, photo_patches, photos
 from .deepcluster import DeepCluster
 from .deepvis import most_selective, show_top_images, top_images
@@ -199,4 +200,4 @@ def main(
         sys.exit(130)
     except (OSError, ValueError) as e:
         print(f"dl4ia_tour: {e}", file=sys.stderr); sys.exit(2)
-    print(f"The page is {page.resolve()}")
+    _out(f"The page is {page.resolve()}\n")

@@ -7,7 +7,7 @@ __all__ = ['seed_everything', 'fork_seed', 'pick_device', 'fast_bfloat16', 'prec
            'hold_memory', 'Progress', 'StopTraining', 'fit', 'save_weights', 'load_weights', 'save_run', 'load_run']
 
 # %% ../nbs/00b_train.ipynb #38ed9d04
-import ctypes, functools, hashlib, inspect, math, os, pickle, platform, random, re, shutil, sys, sysconfig, time, warnings
+import ctypes, dis, functools, hashlib, inspect, math, os, pickle, platform, random, re, shutil, sys, sysconfig, time, warnings
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -442,9 +442,12 @@ def _said(o):
 
 _installed = tuple({sysconfig.get_path(k) for k in ('stdlib', 'platstdlib', 'purelib', 'platlib')})       # where functions do not change between two cells
 
+_package = __name__.split('.')[0]
+def _of(o, *packages): return (o.__module__ or '').split('.')[0] in packages
+
 def _known(v, values=True, seen=None):
     """What a thing is, as something to make a digest of: plain values as they are, functions by their code and what they hold on to, methods with their object.
-    With `values` tensors, arrays, modules and other objects by their content; else by their kind alone, as lists and dicts are, since these may change along a run"""
+    Of the globals that a function reads plain values, tensors and functions of the user's count. With `values` tensors, arrays, modules and other objects by their content; else by their kind alone, as lists and dicts are, since these may change along a run"""
     seen = {} if seen is None else seen                                        # (keeps what it has seen alive: a place in memory is not used twice)
     if isinstance(v, (Tensor, np.ndarray)):
         if not values: return str(v.dtype), tuple(v.shape)
@@ -463,8 +466,10 @@ def _known(v, values=True, seen=None):
         def held(cell):
             try: return cell.cell_contents
             except ValueError: return None                                     # empty
-        def names(c): return [*c.co_names, *(n for o in c.co_consts if values and inspect.iscode(o) for n in names(o))]
-        def counts(o): return isinstance(o, (Tensor, np.ndarray, nn.Module)) or values and (isinstance(o, (int, float, str, tuple)) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed))
+        def names(c):
+            ins = list(dis.get_instructions(c)); own = {i.argval for i in ins if i.opname == 'STORE_GLOBAL' and not values}          # (what it sets itself counts along)
+            return [*(i.argval for i in ins if i.opname == 'LOAD_GLOBAL' and i.argval not in own), *(n for o in c.co_consts if inspect.iscode(o) for n in names(o))]
+        def counts(o): return isinstance(o, (Tensor, np.ndarray, nn.Module, int, float, str, tuple)) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed) and (values or not _of(o, _package))
         used = [(k, inner(o)) for k in dict.fromkeys(names(v.__code__)) if counts(o := v.__globals__.get(k))]
         return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used]
     if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None]
@@ -475,9 +480,15 @@ def _told(o):
     "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
     return f"{_said(o)} ({_stamp(_known(o, values=False))[:12]})"
 
+def _own_code(cls):
+    "What the methods of a class do, as far as they are neither installed nor of torch or this package"
+    return [(k, _known(f, values=False)) for c in cls.__mro__ if not _of(c, 'torch', 'torchvision', 'builtins', _package) for k,v in sorted(vars(c).items())
+            if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v)) and not f.__code__.co_filename.startswith(_installed)]
+
 def _built(module):
     "How a module is made, in a few letters: two with the same weights can differ, by their dropout say"
-    return f"{type(module).__name__} ({_stamp(_said(module))[:12]})"
+    code = [c for m in module.modules() if (c := _own_code(type(m)))]
+    return f"{type(module).__name__} ({_stamp([_said(module), code] if code else _said(module))[:12]})"
 
 def _fingerprint(settings, images):
     "What two runs must share to be one: settings, number of images, and a digest of some of them, of some pixels of all, in their order, and of their normalisation"

@@ -47,6 +47,43 @@ def test_a_passed_answer_does_not_depend_on_the_library():
     assert 'whole numbers' in judge('kmeans-assign', lambda X, C: (t.reference(X, C)[0].float(), t.reference(X, C)[1])).text
 
 
+def _step_by_hand(enc, head, x, y, lr, zero=True):
+    with torch.no_grad(): h = enc(x)
+    loss = torch.nn.functional.cross_entropy(head(h), y); loss.backward()
+    with torch.no_grad():
+        for p in head.parameters():
+            p -= lr*p.grad
+            if zero: p.grad = None
+    return loss.item()
+def _all_trained(enc, head, x, y, lr):
+    opt = torch.optim.SGD([*enc.parameters(), *head.parameters()], lr); loss = torch.nn.functional.cross_entropy(head(enc(x)), y)
+    opt.zero_grad(); loss.backward(); opt.step(); return loss.item()
+def _outer_mode(net, x):
+    was = net.training; net.eval()
+    with torch.no_grad(): h = net(x)
+    net.training = was; return h
+def _largest_first(new, old, k):
+    M = torch.zeros(k, k).index_put_((new, old), torch.ones(len(new)), accumulate=True); names = torch.zeros(k, dtype=torch.int64)
+    for _ in range(k): i, j = divmod(int(M.argmax()), k); names[i] = j; M[i] = -1; M[:, j] = -1
+    return names
+def _as_many_as_labels(X, labels, C): return torch.stack([X[labels == j].mean(0) if (labels == j).any() else C[j] for j in range(int(labels.max()) + 1)])
+def _swapped(embed, cluster, new_head, train, rounds):
+    for _ in range(rounds): train(cluster(embed()), new_head())
+def _overwritten(shared, values, draw):
+    for k in values:
+        if k not in shared: values[k] = draw(k, len(values[k]))
+    return values
+
+@pytest.mark.parametrize('name,answer,mistake', [('sheet-1-step', lambda *a: _step_by_hand(*a, zero=False), 'gradient-added'), ('sheet-1-step', _all_trained, 'encoder-trained'), ('alexnet-features', _outer_mode, 'mode-not-restored'),
+    ('deepcluster-match', _largest_first, 'greedy'), ('kmeans-update', _as_many_as_labels, None), ('deepcluster-loop', _swapped, None), ('shared-second', _overwritten, None)])
+def test_wrong_as_a_student_writes_it(name, answer, mistake):
+    v = judge(name, answer); assert v.status == 'wrong' and mistake in (None, v.mistake), repr(v)
+def test_right_as_a_student_writes_it(): assert judge('sheet-1-step', _step_by_hand).status == 'passed'
+def test_what_torch_has_not_implemented_is_an_error_and_no_blank():
+    def mask(*a): raise NotImplementedError('"addmm_impl_cpu_" not implemented for \'Bool\'')
+    v = judge('kmeans-assign', mask); assert v.status == 'wrong' and 'addmm_impl_cpu_' in v.text
+
+
 # ---- the sources and the package ----
 
 def test_package_in_step():

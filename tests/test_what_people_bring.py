@@ -13,20 +13,21 @@ import dl4ia_nbdev.apply as apply
 import dl4ia_nbdev.folders as folders
 from dl4ia_nbdev.alexnet import Sobel, alexnet, layer_table
 from dl4ia_nbdev.apply import evaluate_folder
+from dl4ia_nbdev.choose_k import gap_statistic, uniform_reference
 from dl4ia_nbdev.data import ImageSet, digits, open_image
-from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten
+from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten, uniform_sample
 from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Logit, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
-from dl4ia_nbdev.encoders import ConvNet, Encoder, pretrained, resnet
-from dl4ia_nbdev.evaluate import LinearProbe, _check_stem, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
-from dl4ia_nbdev.exercises import grade, write_exercises
+from dl4ia_nbdev.encoders import ConvNet, Encoder, build_encoder, headless, pretrained, resnet
+from dl4ia_nbdev.evaluate import LinearProbe, _check_stem, _remember, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
+from dl4ia_nbdev.exercises import _answered, grade, main as exercises_main, write_exercises
 from dl4ia_nbdev.infonce import TablePair
-from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, show_cases
+from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, plot_similarities, show_cases
 from dl4ia_nbdev.play import Player, play_kmeans, play_maps, play_neighbours
-from dl4ia_nbdev.plot import plot_bars, show_grid, show_image
+from dl4ia_nbdev.plot import plot_bars, plot_curves, show_grid, show_image
 from dl4ia_nbdev.report import load_results, save_results
-from dl4ia_nbdev.shared_features import digit_on_photo
+from dl4ia_nbdev.shared_features import FactorPairs, digit_on_photo
 from dl4ia_nbdev.simclr import SimCLR, attraction, nt_xent, projection_head
-from dl4ia_nbdev.train import StopTraining, _stamp, load_run, save_run
+from dl4ia_nbdev.train import StopTraining, _built, _stamp, _told, load_run, save_run
 from dl4ia_nbdev.views import Augment, GaussianBlur, Normalize, Operator as ViewOperator, RandomCrop, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
@@ -510,6 +511,8 @@ def test_a_disk_without_room(tmp_path, monkeypatch):
         with monkeypatch.context() as m:
             m.setattr(os, 'posix_fallocate', full)
             with pytest.raises(OSError, match='no room for .* GB of decoded pictures'): read(cache=store)
+    with monkeypatch.context() as m, pytest.raises(OSError, match='No space left'): m.setattr(np.memmap, 'flush', full); read(cache=tmp_path/'other')          # the index is written when the pixels are on the disk
+    assert not list((tmp_path/'other').rglob('*.*'))
     with monkeypatch.context() as m:                                                   # where nothing can be reserved
         m.delattr(os, 'posix_fallocate', raising=False); m.setattr(folders.shutil, 'disk_usage', lambda _: type('U', (), dict(free=10)))
         with pytest.raises(OSError, match='no room for .* GB of decoded pictures'): read(cache=store)
@@ -609,3 +612,183 @@ def test_figures_in_figures():
 def test_what_is_missing_and_what_is_frozen():
     plot_bars([dict(k=1, y=None, sd=None), dict(k=2, y=.5, sd=.1)], 'k', 'y', err='sd'); plt.close('all')
     net = alexnet('small', None, seed=0); assert layer_table(net.requires_grad_(False), 32) == layer_table(alexnet('small', None, seed=0), 32)
+
+
+def test_pictures_of_networks_in_half_precision():
+    class Big(nn.Module):                                          # sums over its map leave float16's range
+        def __init__(self): super().__init__(); self.conv = nn.Conv2d(3, 2, 1)
+        def forward(self, x): return self.conv(x) + 30
+    net = Big().half(); got = responses(net, Channel('conv', 0), pictures(3, 64))
+    assert torch.isfinite(got).all()
+    with torch.no_grad(): net.conv.weight.zero_(); net.conv.bias.fill_(30.)
+    assert responses(net, Channel('conv', 0), pictures(2, 64)).flatten().tolist() == [30.*64*64]*2
+
+
+def test_layers_that_are_no_maps_of_the_images():
+    class Named(nn.Module):
+        def __init__(self): super().__init__(); self.input, self.rest = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        def forward(self, x): return self.rest(self.input(x))
+    for f in (lambda n: maximise(n, Channel('input', 0), size=12, steps=1), lambda n: top_images(n, pictures(4, 12), 'input', 2)):
+        with pytest.raises(ValueError, match="'input'"): f(Named())
+    with pytest.raises(ValueError, match="which means the images"): top_images(nn.Sequential(nn.Conv2d(3, 4, 3)), pictures(4, 12), 'input', 2)
+    maximise(nn.Sequential(Named()), Channel('0.input', 0), size=12, steps=1)
+
+    class Crops(nn.Module):                                        # two rows an image
+        def __init__(self): super().__init__(); self.conv = nn.Conv2d(3, 4, 3)
+        def forward(self, x): return self.conv(torch.cat([x, x.flip(-1)]))
+    for f in (lambda: maximise(Crops(), Channel('conv', 0), size=12, steps=1), lambda: maximise(Crops(), [Channel('conv', 0), Channel('conv', 1)], size=12, steps=1), lambda: top_images(Crops(), pictures(4, 12), 'conv', 2)):
+        with pytest.raises(ValueError, match='one an image is wanted'): f()
+
+    class Last(nn.Module):                                         # channels last, as in ConvNeXt's blocks
+        def __init__(self): super().__init__(); self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.LayerNorm(8)
+        def forward(self, x): return self.norm(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    with pytest.raises(ValueError, match='N×H×W×C'): maximise(Last(), Channel('norm', 0), size=12, steps=1)
+    assert list(layers_of(Last(), 12)) == ['conv']
+
+
+def test_a_square_for_the_network_and_an_oblong_picture():
+    with pytest.raises(ValueError, match='input_size is the side of a square'): maximise(nn.Sequential(nn.Conv2d(3, 4, 3)), Channel('0', 0), size=(12, 24), input_size=12, steps=1)
+    with pytest.raises(ValueError, match='4 channels'): explorer(nn.Sequential(nn.Conv2d(4, 4, 3)), size=12)
+
+
+def test_similarities_of_a_collapse_are_drawn():
+    ax = plot_similarities(torch.tensor([[6., 6, 6], [-6, -6, -6]]*10), [0, 1]*10)          # cosines a hair above 1
+    assert sum(p.get_height() > 0 for p in ax.patches) == 2; plt.close(ax.figure)
+
+
+def test_the_gap_of_points_in_half_precision():
+    X = torch.tensor([1000., 1000.5, 1003., 1003.5]).repeat(20)[:, None]
+    a, b = (gap_statistic(X.to(t), [1, 2], n_refs=2, random_state=0)[1]['log_w'] for t in (torch.float16, torch.float32)); assert abs(a - b) < 1e-4
+
+
+def test_losses_that_are_still_tensors_are_drawn():
+    ax = plot_curves([dict(epoch=i, loss=torch.tensor(1./(i + 1), requires_grad=True)) for i in range(3)]); assert [len(o.get_xdata()) for o in ax.lines] == [3]; plt.close(ax.figure)
+    with pytest.raises(ValueError, match='no number to draw'): plot_curves([dict(epoch=0, note='a')])
+
+
+def test_grades_of_several_folders(tmp_path):
+    for s in 'ab': (tmp_path/s).mkdir(); (tmp_path/s/'kmeans.ipynb').write_text(json.dumps(_answered('kmeans')), encoding='utf-8')
+    t = grade([tmp_path/'a', tmp_path/'b', tmp_path/'b'/'kmeans.ipynb'])['kmeans']
+    assert len(t.rows) == 2 == len({r['notebook'] for r in t.rows})
+
+
+def test_names_outside_the_machines_encoding(tmp_path, monkeypatch):
+    write_exercises(tmp_path/'in'/'Мария', only='kmeans')
+    with open(tmp_path/'out', 'w', encoding='cp1252') as f, monkeypatch.context() as m: m.setattr(sys, 'stdout', f); code = exercises_main(['--grade', str(tmp_path/'in'), '--csv', str(tmp_path/'g.csv')])
+    assert code == 0 and 'Мария' in (tmp_path/'g.csv').read_text(encoding='utf-8') and 'Мария' in (tmp_path/'out').read_text(encoding='utf-8')
+
+
+def test_small_points_and_settings_of_all_kinds(tmp_path):
+    fig = play_kmeans(1e-3*np.random.default_rng(0).standard_normal((40, 2))).draw(step=1); assert np.ptp(fig.axes[0].get_xlim()) < .01; plt.close(fig)
+    save_results('odd', [dict(a=1)], tmp_path, seeds=range(3), device=torch.device('cpu')); assert load_results('odd', tmp_path)['settings'] == dict(seeds='range(0, 3)', device='cpu')
+    torch.set_default_device('meta')
+    try: assert uniform_reference(np.zeros((9, 2)) + np.arange(9)[:, None]).shape == (9, 2)
+    finally: torch.set_default_device(None)
+
+
+def test_maps_with_channels_last_are_not_averaged_over_them():
+    class Last(nn.Module):
+        def __init__(self): super().__init__(); self.conv = nn.Conv2d(3, 8, 3)
+        def forward(self, x): return self.conv(x).permute(0, 2, 3, 1)
+    with pytest.raises(ValueError, match='N×H×W×C'): embed(Last(), pictures(4, 12), pool=1)
+    assert embed(Last(), pictures(4, 12)).shape == (4, 800)
+
+
+def test_an_encoder_trained_inside_a_wrapper_keeps_the_normalisation():
+    images = pictures(9, 32)
+    for wrap in (nn.DataParallel, lambda e: torch.compile(e, backend='eager')): enc = build_encoder('convnet'); _remember(wrap(enc), images); assert torch.equal(enc.mean, images.mean)
+
+
+def test_labels_as_they_come_and_seeds_of_any_size():
+    a, b = pictures(40, classes=2), pictures(20, classes=2, seed=1); kw = dict(measures='knn', untrained=0, bootstrap=0, with_labels=dict(epochs=1, batch_size=20))
+    assert evaluate(flat().requires_grad_(False), a, b, **kw).rows[-1] == evaluate(flat(), a, b, **kw).rows[-1]              # frozen to be judged, trained to be compared with
+    with pytest.raises(ValueError, match='classes that train has'): evaluate({}, a, b.with_labels(b.labels + 2), measures='knn', bootstrap=0)
+    with pytest.warns(UserWarning, match='10 of 20 test'): evaluate({}, a, b.with_labels(b.labels + 1), measures='knn', bootstrap=0)
+    s = pictures(40).with_labels(2024010100 + np.arange(40) % 2); net = flat(); supervised(net, s, **quiet)                   # a head of two, not of two thousand million
+    with warnings.catch_warnings(): warnings.filterwarnings('error', message='.*few for'); DeepCluster.small(flat(), n_clusters=5, augment=None, **quiet).fit(s)
+    supervised(flat(), a, seed=2**62, **quiet); evaluate(flat(), a, b, measures=('few', 'alignment'), few=(5,), untrained=0, bootstrap=0, seed=2**62)
+
+
+def test_a_softmax_behind_the_head():
+    with pytest.raises(ValueError, match='LogSoftmax'): headless(nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.Linear(32, 10), nn.LogSoftmax(1)))
+    class Attends(nn.Module):
+        def __init__(self): super().__init__(); self.soft, self.head = nn.Softmax(1), nn.Linear(4, 2)
+    assert isinstance(headless(Attends()).head, nn.Identity)
+
+
+def test_pairs_under_other_labels_and_classes_that_are_no_numbers():
+    s = digit_on_photo('digit', n=40); assert torch.equal(s.task('background').pairs(torch.arange(4), seed=3), s.pairs(torch.arange(4), seed=3))
+    with pytest.raises(TypeError, match='whole numbers'): FactorPairs(dict(angle=[0., .5]), None, 'angle')
+
+
+def test_fewer_draws_than_clusters():
+    assert len(torch.cat([uniform_sample(torch.arange(100), 10) for _ in range(20)]).unique()) > 50
+
+
+def test_a_set_whose_two_files_differ_in_age(tmp_path):
+    s = pictures(6, classes=2); s.save(tmp_path); old = (tmp_path/'set.json').read_bytes(); assert torch.equal(ImageSet.load(tmp_path).images, s.images)
+    s[[5, 4, 3, 2, 1, 0]].save(tmp_path); (tmp_path/'set.json').write_bytes(old)
+    with pytest.raises(ValueError, match='damaged'): ImageSet.load(tmp_path)
+    meta = json.loads(old); del meta['pixels']; (tmp_path/'set.json').write_text(json.dumps(meta)); ImageSet.load(tmp_path)          # written before there was a digest
+
+
+def test_classes_that_share_a_name():
+    assert ImageSet(pictures(4).images, [0, 1, 2, 1], ['crane', 'dog', 'crane']).only('crane').labels.tolist() == [0, 2]
+
+
+def test_pixels_kept_by_other_rules_are_read_again(tmp_path, monkeypatch):
+    folder, k, n = classes(tmp_path/'f', 'ab'), tmp_path/'k', []; ImageSet.from_folder(folder, cache=k); real = folders._decode
+    monkeypatch.setattr(folders, '_decode', lambda *a: (n.append(1), real(*a))[1]); ImageSet.from_folder(folder, cache=k); assert not n
+    monkeypatch.setattr(folders, '_made', 'other'); ImageSet.from_folder(folder, cache=k); assert len(n) == 6 and len(list(k.rglob('*.bin'))) == 1
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='links and rights as POSIX has them')
+def test_links_and_rights(tmp_path):
+    d = classes(tmp_path/'f', 'ab'); (d/'loop').symlink_to('loop')
+    with pytest.warns(UserWarning, match='could not be read'): assert len(ImageSet.from_folder(d, on_error='skip')) == 6
+    if os.geteuid():
+        (d/'cat'/'young').mkdir(parents=True); (d/'cat').chmod(0o444)
+        try: assert ('cat/young', 'Permission denied') in folders.scan_folder(d)[1]
+        finally: (d/'cat').chmod(0o755)
+
+
+def test_a_strip_of_pixels(tmp_path):
+    Image.new('RGB', (2_000_000, 1), (9, 99, 200)).save(tmp_path/'a.png'); assert open_image(tmp_path/'a.png', 224).flatten(1).unique(dim=1).flatten().tolist() == [9, 99, 200]
+    x = np.random.default_rng(0).integers(0, 256, (4, 301, 3), dtype=np.uint8); Image.fromarray(x).save(tmp_path/'b.png')          # the middle is that of the whole strip
+    whole = Image.fromarray(x).resize((602, 8), Image.Resampling.BICUBIC).crop((297, 0, 305, 8)); assert np.array_equal(open_image(tmp_path/'b.png', 8).permute(1, 2, 0).numpy(), np.asarray(whole))
+
+
+def test_processes_that_see_different_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(apply.World, 'counts', lambda self, *n: [list(n), [n[0], n[1] + 1]])
+    with pytest.raises(ValueError, match='different pictures'): apply.learn_folder(classes(tmp_path/'p', 'ab'), tmp_path/'o', epochs=1, cache=None, progress=False, device='cpu')
+
+
+def test_stopped_while_the_report_is_written(tmp_path, monkeypatch):
+    d, how = classes(tmp_path/'p', 'ab'), dict(epochs=1, size=16, cache=None, progress=False, device='cpu')
+    def stop(*_): raise KeyboardInterrupt
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt): m.setattr(apply, '_report', stop); apply.learn_folder(d, tmp_path/'o', **how)
+    assert apply.learn_folder(d, tmp_path/'o', **how, resume=True).exists() and not (tmp_path/'o'/'run.pt').exists()
+
+
+def test_a_place_that_takes_no_result_is_refused_first(tmp_path):
+    (tmp_path/'file').write_text('')
+    with pytest.raises(OSError, match='out: nothing can be written'): apply.embed_folder(tmp_path/'nowhere', tmp_path/'nothing', tmp_path/'file'/'f.npz')
+
+
+def test_a_run_whose_functions_have_changed_is_another():
+    def told(*o): g = dict(__name__='mine'); exec('T = {}\ndef helper(x): return x*{}\ndef loss(a, b): return helper(a)/T'.format(*o), g); return _told(g['loss'])
+    assert len({told(1, 1), told(2, 1), told(1, 2)}) == 3 and told(1, 1) == told(1, 1)
+    def counting(n): g = dict(__name__='mine'); exec(f'calls = {n}\ndef loss(a):\n    global calls\n    calls += 1\n    return a', g); return _told(g['loss'])
+    assert counting(0) == counting(5)                              # what a function counts for itself changes along its run
+    def built(body): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    def forward(self, x): return {body}', g); return _built(g['Net']())
+    assert built('x') == built('x') != built('2*x') and _built(flat()) == _built(flat())
+
+
+def test_a_run_goes_on_with_its_own_loss_alone(tmp_path):
+    def run(body, callbacks=()):
+        g = dict(__name__='mine'); exec(f'def inner(a): return {body}\ndef loss(a, b): return (inner(a) - b).square().mean()', g)
+        return SimCLR.small(flat(), loss=g['loss'], views=Augment(RandomHorizontalFlip()), random_state=0, **quiet | dict(epochs=2)).fit(pictures(40), callbacks=callbacks, checkpoint=tmp_path/'run.pt', resume=True)
+    def stop(*_): raise StopTraining
+    run('a', [stop])
+    with pytest.raises(ValueError, match='another run'): run('a + 1')
+    assert len(run('a').history_) == 2
