@@ -86,8 +86,9 @@ def _maps(acts, layer):
     "What `layer` put out, as N×C×H×W"
     m = acts[layer]
     if m.ndim not in (2, 4): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}; maps N×C×H×W or features N×C are wanted")
-    if len(m) != acts.n: raise ValueError(f"layer {layer!r} gives {len(m)} rows for {acts.n} images; one an image is wanted")
-    if m.ndim == 4 and acts.square and m.shape[1] == m.shape[2] != m.shape[3]: raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
+    n, square = getattr(acts, 'n', len(m)), getattr(acts, 'square', False)               # (a dict will do)
+    if len(m) != n: raise ValueError(f"layer {layer!r} gives {len(m)} rows for {n} images; one an image is wanted")
+    if m.ndim == 4 and square and m.shape[1] == m.shape[2] != m.shape[3]: raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
     if m.dtype in (torch.float16, torch.bfloat16): m = m.float()                       # sums over maps leave float16's range
     return m[:, :, None, None] if m.ndim == 2 else m
 
