@@ -83,11 +83,10 @@ class _Acts(dict):
         if key != 'input': raise KeyError(f"{key!r} is not among the layers of this objective ({', '.join(map(repr, self))}); name it in layers")
         self[key] = self.image(); return self[key]
     def each(self):
-        "The same, one image after the other; cut at once, for the gradient of a slice is as large as all images"
+        "The same, one image after the other"
         for l,o in self.items():
             if len(o) != self.n: raise ValueError(f"layer {l!r} gives {len(o)} rows for {self.n} images; one an image is wanted")
-        cut = {l: o.split(1) for l,o in self.items()}
-        for i in range(self.n): a = _Acts(1, lambda i=i: self['input'][i:i+1], self.square); a.update((l, o[i]) for l,o in cut.items()); yield a
+        for i in range(self.n): a = _Acts(1, lambda i=i: self['input'][i:i+1], self.square); a.update((l, o[i:i+1]) for l,o in self.items()); yield a
 
 class _Watch:
     "Runs a network no further than the layers that are asked for, and gives what they put out; hooks are gone when the block ends"

@@ -59,7 +59,7 @@ class _Store:
                 if got.get('made') != _made or f.stat().st_size != int(np.prod(shape)): return          # decoded by other rules, or not whole: read again
                 self.pixels = np.memmap(f, np.uint8, 'c', shape=shape) if shape[0] else None; self.shape = shape[1:]
                 for n,s,t,r,d in zip(got['names'], z['bytes'].tolist(), z['times'].tolist(), z['rows'].tolist(), z['digests']): self.known[n] = (s, t, r, d.tobytes(), got['reasons'].get(n))
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error): self.known, self.pixels = {}, None          # not there, or not whole: read again
+        except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error): self.known, self.pixels = {}, None          # not there, or not whole: read again
     def begin(self, shape, most):
         "An empty file for so many images; raises `OSError` where the disk has no room for it (written through a map, a full disk would end the process)"
         self.root.mkdir(parents=True, exist_ok=True); self.file, size = self.root/f'pixels-{uuid.uuid4().hex}.bin', most*int(np.prod(shape))

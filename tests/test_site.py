@@ -246,6 +246,15 @@ def test_keyboard(site, server, browser):
     assert film.find_element('tag name', 'span').text.startswith('2/') and film.find_element('tag name', 'img').get_attribute('src')[-200:] != before
 
 
+@pytest.mark.browser
+def test_a_film_that_stands_twice_on_a_page(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+    from dl4ia_nbdev.plot import Film
+    (tmp_path/'p.html').write_text('<meta charset="utf-8">' + Film(lambda step, ax: ax.plot([0, step]), [1, 2], dpi=30)._repr_html_()*2, encoding='utf-8'); browser.get((tmp_path/'p.html').as_uri())
+    films = browser.find_elements('css selector', '.film'); films[1].find_element('css selector', 'input').send_keys(Keys.ARROW_RIGHT)
+    assert [f.find_element('tag name', 'span').text for f in films] == ['1/2', '2/2']
+
+
 def test_search_index(site):
     "The index that the search box reads has every page, and every function and class by name"
     entries = json.loads((site[0]/'search.json').read_text(encoding='utf-8'))
