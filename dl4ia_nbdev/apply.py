@@ -219,9 +219,11 @@ def _encoder(encoder, device):
     if encoder in _SHIPPED and not Path(encoder).exists(): return pretrained(encoder, device)
     return load_encoder(encoder, device)
 
-def _check_ending(name, path, *ends):
-    if path is not None and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
-    if path is not None: _check_writable(Path(path).expanduser().parent, name)
+def _check_file(name, path, *ends):
+    "Refuse a file of another ending than `ends`, if any, and one that cannot be written"
+    if path is None: return
+    if ends and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
+    _check_writable(Path(path).expanduser().parent, name)
 
 def _write_table(rows, path):
     "Rows to a file, .csv or .parquet"
@@ -244,7 +246,7 @@ def embed_folder(
     precision:str='auto',  # 'auto': bfloat16, right to two or three digits, where the device is fast with it; 'float32': all digits
 )->tuple:                  # (the `ImageSet`, with `files` and `skipped`; features (N, D) float32)
     "Features of all pictures of a folder; raises `ValueError` for a folder without any, for an ending and a precision that are not known"
-    _check_ending('out', out, '.npz', '.csv', '.parquet')
+    _check_file('out', out, '.npz', '.csv', '.parquet')
     enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress); h = enc.features(images, precision=precision)
     if out is not None and Path(out).suffix.lower() == '.npz':
         _save_npz(out, files=np.array(images.files), features=h.numpy())
@@ -269,7 +271,7 @@ def cluster_folder(
     Raises `ValueError` for more groups than pictures, and for a file `groups` that is none or that another encoder was used for."""
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
     if groups is not None and n_clusters is not None: raise ValueError("n_clusters or groups: new groups or those of a file, got both")
-    _check_ending('out', out, '.csv', '.parquet'); _check_ending('sheet', sheet, '.html'); _check_ending('save', save, '.npz'); enc = _encoder(encoder, device)
+    _check_file('out', out, '.csv', '.parquet'); _check_file('sheet', sheet, '.html'); _check_file('save', save, '.npz'); enc = _encoder(encoder, device)
     if groups is not None: found = _kept_groups(groups, enc)
     images, h = embed_folder(folder, enc, None, device, cache, progress); n = len(images)
     if groups is None:
@@ -394,7 +396,7 @@ def _cluster(a):
 def _neighbours(a): _out(neighbours_folder(a.folder, a.encoder, a.query, a.k, a.device, not a.no_cache, not a.quiet).to_csv())
 def _look(a): _out(f'{look_folder(a.folder, a.encoder, a.out, a.filters, device=a.device, cache=not a.no_cache, progress=not a.quiet)}\n')
 def _evaluate(a):
-    if a.csv: _check_writable(Path(a.csv).expanduser().parent, 'csv')
+    _check_file('csv', a.csv)
     e = evaluate_folder(a.folder, a.encoder, a.test, seed=a.seed, device=a.device, cache=not a.no_cache, progress=not a.quiet)
     _out(f'{e}\n')
     if a.csv: e.to_csv(a.csv)

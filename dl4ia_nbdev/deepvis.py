@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from .alexnet import Sobel
 from .data import ImageSet, _check_seed, photos
-from .evaluate import _Watch, _given, _kind
+from .evaluate import _Watch, _channels_at_end, _check_each, _given, _kind
 from .nearest import _whole
 from .plot import show_grid
 from .train import _device, autocast, fork_seed, hold_memory, keep_modes, precision_dtype
@@ -86,9 +86,8 @@ def _maps(acts, layer):
     "What `layer` put out, as N×C×H×W"
     m = acts[layer]
     if m.ndim not in (2, 4): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}; maps N×C×H×W or features N×C are wanted")
-    n, square = getattr(acts, 'n', len(m)), getattr(acts, 'square', False)               # (a dict will do)
-    if len(m) != n: raise ValueError(f"layer {layer!r} gives {len(m)} rows for {n} images; one an image is wanted")
-    if m.ndim == 4 and square and m.shape[1] == m.shape[2] != m.shape[3]: raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
+    _check_each(m, getattr(acts, 'n', len(m)), layer)                                  # (a dict will do)
+    if _channels_at_end(m, getattr(acts, 'square', False)): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
     if m.dtype in (torch.float16, torch.bfloat16): m = m.float()                       # sums over maps leave float16's range
     return m[:, :, None, None] if m.ndim == 2 else m
 
@@ -965,7 +964,7 @@ def layers_of(
     "The layers whose outputs can be maximised: one tensor, N×C×H×W or N×C; raises what the model raises for a size that it does not take"
     channels = _normalisation(None, channels, model)[2]; found:dict[str, int] = {}
     def keep(name, m, i, o):
-        if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1 and not (o.ndim == 4 and o.shape[1] == o.shape[2] != o.shape[3]): found.setdefault(name, o.shape[1])
+        if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1 and not _channels_at_end(o): found.setdefault(name, o.shape[1])
     hooks = [m.register_forward_hook(partial(keep, n)) for n,m in model.named_modules() if n]
     try:
         with torch.no_grad(), _frozen(model): model(torch.zeros(1, channels, size, size, device=_device(model), dtype=_kind(model)))

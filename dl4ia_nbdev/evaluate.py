@@ -8,7 +8,7 @@ __all__ = ['MEASURES', 'embed', 'nearest', 'knn_predict', 'knn_accuracy', 'Linea
            'alignment', 'uniformity', 'shift_flip', 'supervised', 'Evaluation', 'untrained', 'evaluate']
 
 # %% ../nbs/02a_evaluate.ipynb #98dae7eb
-import copy, difflib, hashlib, html, inspect, math, re, warnings
+import copy, difflib, hashlib, html, math, re, warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -23,7 +23,7 @@ from .data import ImageSet, _atomic
 from .kmeans import KMeans
 from .nearest import _full_products
 from .report import Table
-from .train import Progress, _device, _known, _python, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
+from .train import Progress, _device, _known, _methods, _of, _python, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
@@ -76,6 +76,14 @@ def _submodule(module, layer):
 
 class _Done(BaseException): "Ends a forward pass at the last layer that is needed; not an Exception, so that no model catches it"
 
+def _check_each(o, n, layer):
+    "Refuse what a layer puts out for n images if its rows are not these"
+    if len(o) != n: raise ValueError(f"layer {layer!r} gives {len(o)} rows for {n} images; one an image is wanted")
+
+def _channels_at_end(h, square=True):
+    "Does the output for images that are `square` look like N×H×W×C?"
+    return square and h.ndim == 4 and h.shape[1] == h.shape[2] != h.shape[3]
+
 class _Acts(dict):
     "Outputs by layer for n images; 'input', the images in their limits, is made when somebody asks"
     def __init__(self, n, image, square=False): super().__init__(); self.n, self.image, self.square = n, image, square
@@ -84,8 +92,7 @@ class _Acts(dict):
         self[key] = self.image(); return self[key]
     def each(self):
         "The same, one image after the other"
-        for l,o in self.items():
-            if len(o) != self.n: raise ValueError(f"layer {l!r} gives {len(o)} rows for {self.n} images; one an image is wanted")
+        for l,o in self.items(): _check_each(o, self.n, l)
         for i in range(self.n): a = _Acts(1, lambda i=i: self['input'][i:i+1], self.square); a.update((l, o[i:i+1]) for l,o in self.items()); yield a
 
 class _Watch:
@@ -159,7 +166,7 @@ def _feature_file(folder, encoder, images, layer, pool, precision):
     for name,m in encoder.named_modules():
         d.update(repr((name, _attributes(m), _known(type(m).forward))).encode())
         for c in type(m).__mro__[:type(m).__mro__.index(nn.Module)]:                         # a changed method is another network
-            if c.__module__.split('.')[0] not in ('torch', 'torchvision'): d.update(repr([(k, _known(f)) for k,v in sorted(vars(c).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v))]).encode())
+            if not _of(c, 'torch', 'torchvision'): d.update(repr(_methods(c)).encode())
     for name,t in encoder.state_dict().items(): d.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode()); d.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     for o in (images.images, images.mean, images.std):
         d.update(repr(tuple(o.shape)).encode())
@@ -206,7 +213,7 @@ def embed(
                 for l in todo:
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
-                    if pool is not None and h.ndim == 4 and x.shape[2] == x.shape[3] and h.shape[1] == h.shape[2] != h.shape[3]: raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} gives outputs of shape {tuple(h.shape)}, which look like N×H×W×C; pool wants N×C×H×W: permute them in a wrapper, or give pool=None")
+                    if pool is not None and _channels_at_end(h, x.shape[2] == x.shape[3]): raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} gives outputs of shape {tuple(h.shape)}, which look like N×H×W×C; pool wants N×C×H×W: permute them in a wrapper, or give pool=None")
                     if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, _side(pool, h))
                     _check_rows(h, len(x), f'layer {l!r}' if l else 'encoder')
                     h = h.flatten(1)

@@ -32,7 +32,7 @@ class FactorPairs(ImageSet):
         if not shared: raise ValueError(f"shared must name at least one of {list(factors)}: views that share nothing teach nothing")
         for k,v in factors.items():
             if not len(v): raise ValueError(f"factors must have values, {k!r} has none")
-            if torch.as_tensor(v).is_floating_point(): raise TypeError(f"factors: the classes of {k!r} must be whole numbers, one for each of its values, got {torch.as_tensor(v).dtype}")
+            if (c := torch.as_tensor(v)).is_floating_point(): raise TypeError(f"factors: the classes of {k!r} must be whole numbers, one for each of its values, got {c.dtype}")
         _check_seed(seed); _whole(n, 'n', 2); g = torch.Generator().manual_seed(int(seed))
         self.factors, self.render, self.shared = {k: torch.as_tensor(v).long() for k,v in factors.items()}, render, shared
         self.names = class_names or {}

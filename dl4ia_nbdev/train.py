@@ -473,21 +473,20 @@ def _known(v, values=True, seen=None):
         used = [(k, inner(o)) for k in dict.fromkeys(names(v.__code__)) if counts(o := v.__globals__.get(k))]
         return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used]
     if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None]
-    if hasattr(v, '__dict__') and (values or kind.startswith(__name__.split('.')[0] + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()]]
+    if hasattr(v, '__dict__') and (values or kind.startswith(_package + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()]]
     return kind, _said(v) if not isinstance(v, (list, dict)) else ''
 
 def _told(o):
     "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
     return f"{_said(o)} ({_stamp(_known(o, values=False))[:12]})"
 
-def _own_code(cls):
-    "What the methods of a class do, as far as they are neither installed nor of torch or this package"
-    return [(k, _known(f, values=False)) for c in cls.__mro__ if not _of(c, 'torch', 'torchvision', 'builtins', _package) for k,v in sorted(vars(c).items())
-            if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v)) and not f.__code__.co_filename.startswith(_installed)]
+def _methods(cls, values=True, installed=True):
+    "What the functions in a class do, those that it inherits aside; `installed`: also of packages that are installed"
+    return [(k, _known(f, values)) for k,v in sorted(vars(cls).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v)) and (installed or not f.__code__.co_filename.startswith(_installed))]
 
 def _built(module):
     "How a module is made, in a few letters: two with the same weights can differ, by their dropout say"
-    code = [c for m in module.modules() if (c := _own_code(type(m)))]
+    code = [own for m in module.modules() if (own := [f for c in type(m).__mro__ if not _of(c, 'torch', 'torchvision', _package) for f in _methods(c, False, installed=False)])]          # of the user's own classes
     return f"{type(module).__name__} ({_stamp([_said(module), code] if code else _said(module))[:12]})"
 
 def _fingerprint(settings, images):
