@@ -19,7 +19,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))        # the package of this checkout
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kmeans import environment, headline, keep, others_busy, show
+from kmeans import environment, headline, keep, others_busy, set_threads, show
 from dl4ia_nbdev.alexnet import alexnet
 from dl4ia_nbdev.data import dataset, photo_patches
 from dl4ia_nbdev.deepcluster import DeepCluster, uniform_sample
@@ -52,7 +52,7 @@ def ours(images, width, k, precision):
     dc = DeepCluster(encoder(width), n_clusters=k, epochs=2, pca_dim=256, batch_size=256, precision=precision, augment=shift_flip, progress=False).fit(images, callbacks=[alone])
     h = dc.history_[1]
     got = dict(zip(phases, (h[f'seconds_{o}'] for o in ('features', 'pca', 'kmeans', 'sampling', 'compare', 'training'))))
-    return got | parts | dict(k_iterations=dc.kmeans_.n_iter_)
+    return got | parts
 
 
 def recipe(images, width, k):
@@ -92,11 +92,10 @@ def main():
     p.add_argument('--quick', action='store_true', help='500 images, 256 wide, once'); p.add_argument('--json', help='file for the results')
     a = p.parse_args()
     if a.quick: a.images, a.widths, a.repeats = [500], [256], 1
-    torch.set_num_threads(a.threads)
     if importlib.util.find_spec('faiss'):
-        import faiss
-        faiss.omp_set_num_threads(a.threads)
+        import faiss, sklearn.decomposition  # noqa: F401  (threads are set of what is loaded)
     else: print('faiss is not installed: the rows of the recipe are left out')
+    set_threads(a.threads)
     runs = {'dl4ia_nbdev': lambda *o: ours(*o, 'auto'), 'dl4ia_nbdev float32': lambda *o: ours(*o, 'float32')} | ({'recipe': recipe} if importlib.util.find_spec('faiss') else {})
     tables = []
     env = environment()
@@ -120,8 +119,7 @@ def main():
                 for r in rows: r['× recipe'] = r['epoch']/base
             cols = list(dict.fromkeys(c for r in rows for c in r))
             show([{c: r.get(c) for c in cols} for r in rows])
-            tables += [dict(images=n, data=images.name, width=width, k=k) | r for r in rows]
-    keep(a, env, tables)
+            tables += [dict(images=n, data=images.name, width=width, k=k) | r for r in rows]; keep(a, env, tables)
 
 
 if __name__ == '__main__': main()

@@ -48,7 +48,7 @@ class Lucent:
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         said = self.p.stdout.readline()
         if not said: raise SystemExit(f'--lucent: {python} could not start lucent; is benchmarks/requirements-lucent.txt installed there?')
-        self.names = json.loads(said)['ready']
+        said = json.loads(said); self.names, self.torch = said['ready'], said['torch']
 
     def __call__(self, name):
         self.p.stdin.write(name + '\n'); self.p.stdin.flush()
@@ -92,6 +92,7 @@ def main():
     else: print('no --lucent: its rows are left out')
     for f in runs.values(): f()                                        # warm
     env = environment(); others = others_busy()
+    if a.lucent: env['versions']['torch beside lucent'] = peer.torch
     headline(env, a.threads)
     got, base, between = {n: [] for n in runs}, [floor()], []
     for _ in range(a.repeats):

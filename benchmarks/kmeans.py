@@ -222,7 +222,7 @@ def headline(env, threads):
 
 def keep(a, env, rows, *hide):
     "Write rows, environment and the settings but for those in `hide` to the file of `--json`, if there is one"
-    if a.json: Path(a.json).write_text(json.dumps(dict(environment=env, settings={o: v for o, v in vars(a).items() if o not in ('json', *hide)}, rows=rows), indent=1, ensure_ascii=False), encoding='utf-8')
+    if a.json: Path(a.json).parent.mkdir(parents=True, exist_ok=True); Path(a.json).write_text(json.dumps(dict(environment=env, settings={o: v for o, v in vars(a).items() if o not in ('json', *hide)}, rows=rows), indent=1, ensure_ascii=False), encoding='utf-8')
 
 
 def show(rows, hide=()):
@@ -243,7 +243,7 @@ class Results:
 
     def add(self, **tables):
         for name, rows in tables.items(): self.data['tables'].setdefault(name, []).extend(rows)
-        if self.path: Path(self.path).write_text(json.dumps(self.data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        if self.path: Path(self.path).parent.mkdir(parents=True, exist_ok=True); Path(self.path).write_text(json.dumps(self.data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
     def note(self, text):
         if text not in self.data['notes']: self.data['notes'].append(text)

@@ -115,12 +115,15 @@ def on_normalised(views, images):
     return change
 
 
-def planned(checkpoint, measure):
-    "What `measure()` finds by timing; beside a checkpoint it is kept, for a run that goes on must not plan anew"
-    kept = checkpoint and checkpoint.with_suffix('.plan.json')
-    if kept and kept.exists(): return json.loads(kept.read_text())
+def planned(checkpoint, measure, **asked):
+    "What `measure()` finds by timing; beside a checkpoint it is kept with what was `asked`, for a run that goes on must not plan anew, and no other run may go on with it"
+    kept, asked = checkpoint and checkpoint.with_name(checkpoint.name + '.plan.json'), _plain(asked)
+    if kept and kept.exists() and checkpoint.exists():
+        before = json.loads(kept.read_text())
+        if before['asked'] != asked: raise SystemExit(f"--checkpoint: {checkpoint} is of a run of {before['asked']}, got {asked}")
+        return before['plan']
     plan = measure()
-    if kept: kept.write_text(json.dumps(plan))
+    if kept: kept.write_text(json.dumps(dict(asked=asked, plan=plan)))
     return plan
 
 
@@ -156,7 +159,7 @@ def simclr(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=True)
         step = sum((timed(5, z), median(timed(10, z) for _ in range(3)))[1] for z in sizes)/len(sizes)      # the first run of anything is slow
         fit = minutes*60/(step*n)
         return dict(step=step, epochs=max(1, int(fit) if watch else math.ceil(fit)), fit=fit)
-    plan = dict(epochs=epochs) if epochs else planned(checkpoint, measure); epochs = plan['epochs']
+    plan = dict(epochs=epochs) if epochs else planned(checkpoint, measure, minutes=minutes, seed=seed, images=len(tr), settings=recipe | own); epochs = plan['epochs']
     if not watch: tr = tr[:int(len(tr)*min(1, plan['fit']/epochs))]; n = len(tr)//b            # a trial fills its time: one epoch more, of fewer images
     made = new(epochs, tr, callbacks=[Curve(tr, te, epochs)]*watch, checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
     return made.encoder, dict(epochs=epochs, seconds=round(took, 1), ms_per_step=round(1e3*plan.get('step', took/epochs/n), 1), images_per_second=round(epochs*n*b/took), loss=round(made.history_[-1]['loss'], 4), curve=curve, settings=recipe | own)
@@ -175,7 +178,7 @@ def deepcluster(tr, te, minutes, seed, own, checkpoint=None, epochs=None, watch=
         fit = max(.1, (minutes*60 - rounds*clustering)/rounds/epoch)
         return dict(epoch=epoch, clustering=clustering, every=max(1, round(fit)) if watch else math.ceil(fit), fit=fit)
     if epochs and epochs % rounds: raise ValueError(f'epochs must be a multiple of the rounds ({rounds}), got {epochs}')
-    plan = dict(every=epochs//rounds) if epochs else planned(checkpoint, measure); every = plan['every']
+    plan = dict(every=epochs//rounds) if epochs else planned(checkpoint, measure, minutes=minutes, seed=seed, images=len(tr), settings=clusters | own); every = plan['every']
     if not watch: tr = tr[:int(len(tr)*min(1, plan['fit']/every))]
     made = new(every*rounds, every, tr, callbacks=[Curve(tr, te, every*rounds)]*watch, checkpoint=checkpoint, resume=checkpoint is not None); curve, took = Curve.of(made.history_)
     return made.encoder, dict(epochs=every*rounds, recluster=every, seconds=round(took, 1), **{f'{k}_seconds': round(plan[k], 1) for k in ('epoch', 'clustering') if k in plan}, curve=curve, history=[{k: h[k] for k in ('epoch', 'nmi_previous', 'nmi_true', 'ari_true', 'evenness', 'smallest', 'largest') if k in h} for h in made.history_[::every]], settings=clusters | own)
@@ -284,13 +287,13 @@ def main(words=None):
     a = p.parse_args(words); own = a.set | {k: v for k, v in dict(stem=a.stem, precision=a.precision).items() if v}
     if a.method not in ('simclr', 'deepcluster') and (a.save or a.checkpoint or a.epochs or a.search): p.error(f'--save, --checkpoint, --epochs and --search are for simclr and deepcluster, got {a.method}')
     if a.at and (a.method != 'lightly' or max(a.at) >= a.minutes): p.error(f'--at is for lightly, and for less than --minutes, got {a.method} and {a.at}')
-    if a.search and (a.save or a.checkpoint or not a.results): p.error('--search needs --results, and takes neither --save nor --checkpoint')
+    if a.search and (a.save or a.checkpoint or a.epochs or not a.results): p.error('--search needs --results, and takes none of --save, --checkpoint and --epochs')
     if a.save and own.get('encoder', 'convnet') != 'convnet': p.error(f"--save is for the ConvNet, got {own['encoder']}")
     if a.images and a.results: p.error('--results: a trial with few images is no result')
     if a.checkpoint and isinstance(own.get('size'), list): p.error('--checkpoint: a run with several sizes starts anew')
     if a.threads: torch.set_num_threads(a.threads)
     if a.method == 'all':
-        if not a.results or a.results.suffix: p.error('all needs --results FOLDER')
+        if not a.results or a.results.suffix or vars(a) != vars(p.parse_args(['all', '--results', str(a.results)])): p.error('all needs --results FOLDER, and nothing else: each of its runs has settings of its own')
         for name, runs in RUNS.items():
             for run in runs.splitlines(): main([*shlex.split(run), '--results', str(a.results/f'{name}.json'), '--new'])
         return

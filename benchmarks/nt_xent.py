@@ -81,7 +81,7 @@ def main():
     headline(env, a.threads)
     for n in a.pairs:
         names = [r for r in runs if r == 'dl4ia_nbdev' or n <= (256 if 'metric' in r else 4096)]       # the others need too much memory, or minutes
-        z, k, others = data(n), a.repeats or {256: 40, 1024: 12, 4096: 5}.get(n, 1), others_busy()
+        z, k, others = data(n), a.repeats or next((k for most, k in ((256, 40), (1024, 12), (4096, 5)) if n <= most), 1), others_busy()
         values = {r: runs[r](*z).item() for r in names}                                            # warm, and the same value
         if max(values.values()) - min(values.values()) > 1e-4*max(values.values()): print(f'values differ: {values}')
         warm = {r: once(runs[r], z) for r in names}; apart = [r for r in names if warm[r] > 50*min(warm.values())]       # hundreds of times slower, and gigabytes: whoever comes next starts with cold caches
@@ -99,8 +99,7 @@ def main():
             for r in rows[:len(names)]:
                 q = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--threads', str(a.threads), '--memory-child', r['implementation'], str(n)], capture_output=True, text=True, env=steady())
                 r['extra memory, MiB'] = json.loads(q.stdout.splitlines()[-1]) if q.returncode == 0 else None
-        print(f'\n{n:,} pairs, d = {d}, float32, medians of {k}; {100*busy:.0f} % of the processors taken by others'); show(rows); tables += rows
-    keep(a, env, tables, 'memory_child')
+        print(f'\n{n:,} pairs, d = {d}, float32, medians of {k}; {100*busy:.0f} % of the processors taken by others'); show(rows); tables += rows; keep(a, env, tables, 'memory_child')
 
 
 if __name__ == '__main__': main()

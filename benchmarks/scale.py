@@ -7,7 +7,7 @@
 SimCLR with a ResNet-50 and DeepCluster with its AlexNet, both at 224 pixels: training steps, features, views and K-means, medians of
 a few repeats; counted, not measured: operations and bytes that the backward pass keeps, for each image.
 """
-import argparse, json, statistics, time
+import argparse, json, statistics, sys, time
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))          # the package of this checkout
 from dl4ia_nbdev.alexnet import alexnet
 from dl4ia_nbdev.deepcluster import crop_flip
 from dl4ia_nbdev.encoders import build_encoder

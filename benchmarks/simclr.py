@@ -66,8 +66,11 @@ def main():
             step = [r['seconds']/steps for r in s.history_][1:]; ratios = [x/y for x, y in zip(step, own[1:])]
             t = time.perf_counter(); views._both(images.images[:pairs], 1); tv = time.perf_counter() - t
             rows.append(dict(step=name, precision=precision) | {'ms': 1e3*median(step), 'encoder alone, ms': 1e3*median(own[1:]), '× encoder': median(ratios), 'views, ms': 1e3*tv})
-        if len(a.precisions) > 1: rows[-2]['× float32'] = rows[-2]['ms']/rows[-1]['ms']
-    print(f"\nmedians of {a.repeats} epochs of three steps, optimiser {a.optimizer}; {100*others():.0f} % of the processors taken by others"); show(rows); keep(a, env, rows)
+        mine = rows[-len(a.precisions):]; single = next((r['ms'] for r in mine if r['precision'] == 'float32'), None)
+        for r in mine:
+            if single and r['precision'] != 'float32': r['× float32'] = r['ms']/single
+        keep(a, env, rows)
+    print(f"\nmedians of {a.repeats} epochs of three steps, optimiser {a.optimizer}; {100*others():.0f} % of the processors taken by others"); show(rows)
 
 
 if __name__ == '__main__': main()

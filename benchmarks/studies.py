@@ -233,21 +233,25 @@ def main():
     if a.quick and a.save: p.error('--save: the runs of --quick are trials, no results')
     if a.list: print('\n'.join(f'{k}: {q}\n    {guess}' for k, (q, guess) in QUESTIONS.items())); return
     studies = [*(['baselines', 'base'] if {'views', 'jitter', 'temperature', 'batch', 'head'} & set(a.study) else []), *a.study]
-    seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
+    a.json.parent.mkdir(parents=True, exist_ok=True); seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
+    new, failed = {o['study'] for o in seen if not o.get('quick')}, 0        # studies of which the folder may not have every run yet
     for name in RESULTS if a.save else ():
         if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen += [dict(environment=stored['environment']) | r for r in stored['rows']]
     is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
-    new = set()
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took
             todo = [(s, r) for s in studies for r in (plan(s)[:2] if a.quick and s != 'deepcluster' else plan(s)) if r['seed'] < a.seeds and (s == 'deepcluster' and r['method'] == 'simclr') == later and not is_done(s, r)]
-            if later: todo = [(s, r | dict(seconds=next(o['seconds'] for o in seen if o['study'] == s and o.get('k') == 100 and o['augment'] == 'views' and o['sobel'] == r['sobel']))) for s, r in todo]
+            took = {o['sobel']: o['seconds'] for o in seen if o['study'] == 'deepcluster' and o.get('k') == 100 and o['augment'] == 'views' and o.get('quick', False) == a.quick}
+            if later: todo = [(s, r | dict(seconds=took[r['sobel']])) for s, r in todo if r['sobel'] in took]          # (not there: it failed)
             for f in as_completed([pool.submit(work, s, r, a.quick) for s, r in todo]):
-                o = f.result(); seen.append(o); new.add(o['study']); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
+                try: o = f.result()
+                except Exception as e: failed += 1; print(f'a run failed: {type(e).__name__}: {e}', file=sys.stderr, flush=True); continue          # the others shall not be lost with it
+                seen.append(o); new.add(o['study']); print({k: round(v, 2) if isinstance(v, float) else v for k, v in o.items() if not isinstance(v, (list, dict)) or k == 'pair'}, flush=True)
                 with open(a.json, 'a', encoding='utf-8') as out: out.write(json.dumps(o) + '\n')
     if a.save:
         touched = {s for studies in RESULTS.values() if new & set(studies) for s in studies}              # what stands in a file that has a new run
         collect([r for r in seen if r['study'] in touched], a.save)
+    if failed: sys.exit(f'{failed} runs failed; the same command makes them again, and no others')
 
 
 if __name__ == '__main__': main()

@@ -87,12 +87,11 @@ def main():
     from kmeans import environment, headline, keep, others_busy, pause, show
     from dl4ia_nbdev.train import hold_memory
     env, tables = environment(), []; headline(env, a.threads)
-    with hold_memory() if a.keep_memory else contextlib.nullcontext(): measure(a, tables, others_busy, show, .002 if a.quick else pause)
-    keep(a, env, tables)
+    with hold_memory() if a.keep_memory else contextlib.nullcontext(): measure(a, tables, others_busy, show, lambda: keep(a, env, tables), .002 if a.quick else pause)
 
 
-def measure(a, tables, others_busy, show, pause):
-    "Add the rows of all sizes to `tables`, and show them"
+def measure(a, tables, others_busy, show, keep, pause):
+    "Add the rows of all sizes to `tables`, show and keep them"
     for size in a.sizes:
         side = a.source or size; torch.manual_seed(0); small = torch.rand(a.images, 3, side//8, side//8)       # smooth, as images are, and noise on it
         images = (F.interpolate(small, (side, side), mode='bicubic').add_(.05*torch.randn(a.images, 3, side, side)).clamp_(0, 1)*255).byte()
@@ -113,7 +112,7 @@ def measure(a, tables, others_busy, show, pause):
                 times[r].append(got[r]())
         m = {r: median(v) for r, v in times.items()}; best = min(v for r, v in m.items() if r not in ('dl4ia_nbdev', 'floor: two grid_sample'))
         rows = [dict(implementation=r, size=size) | (dict(source=side) if side != size else {}) | {'ms': 1e3*m[r], 'spread, %': 100*(max(v) - min(v))/m[r], 'best peer / this': best/m[r], '× floor': m[r]/m['floor: two grid_sample']} for r, v in times.items()]
-        print(f"\ntwo views of {a.images} images, {size} px{f' of images of {side}' if side != size else ''}, strength {setting(size)['s']}, {'blurred' if setting(size)['blur'] else 'no blur'}, medians of {k}; {100*others():.0f} % of the processors taken by others (a loader's workers count as others)"); show(rows); tables += rows
+        print(f"\ntwo views of {a.images} images, {size} px{f' of images of {side}' if side != size else ''}, strength {setting(size)['s']}, {'blurred' if setting(size)['blur'] else 'no blur'}, medians of {k}; {100*others():.0f} % of the processors taken by others (a loader's workers count as others)"); show(rows); tables += rows; keep()
 
 
 if __name__ == '__main__': main()

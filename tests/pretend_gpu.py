@@ -46,6 +46,7 @@ def run(func, args, kwargs):
     flat = tree_flatten((args, kwargs))[0]; name = func.overloadpacket
     theirs, plain = [o for o in flat if isinstance(o, OnGPU)], [o for o in flat if isinstance(o, torch.Tensor) and not isinstance(o, OnGPU)]
     if theirs and name not in MIXED and any(o.ndim for o in plain): raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({func})")
+    if theirs and name in MIXED and name not in (aten.copy_, aten._to_copy) and (not isinstance(args[0], OnGPU) or any(isinstance(o, torch.Tensor) and not isinstance(o, OnGPU) and o.ndim for o in args[2:3])): raise RuntimeError(f'indices should be either on cpu or on the same device as the indexed tensor (cpu), and values where it is ({func})')
     asked, g = kwargs.get('device'), kwargs.get('generator')
     there = isinstance(args[0], OnGPU) if name in (aten.copy_, aten.index) else is_gpu(asked) if asked is not None and (name is aten._to_copy or not theirs) else bool(theirs)
     if there and g is not None and g.device.type == 'cpu': raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({func})")

@@ -1,5 +1,5 @@
 "The benchmark of K-means: it runs, its implementations end at the same inertia, and what it prints is what it keeps"
-import argparse, importlib.util, json, math, os, shlex, shutil, sys
+import argparse, importlib.util, json, math, os, re, shlex, shutil, sys
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,7 @@ def test_evaluate(tmp_path):
     p = run_in(root, sys.executable, 'benchmarks/evaluate.py', '--quick', '--threads', '1', '--json', tmp_path/'out.json', timeout=120)
     assert p.returncode == 0, p.stdout[-3000:]
     rows = json.loads((tmp_path/'out.json').read_text(encoding='utf-8'))['rows']
-    assert all(math.isfinite(r['s']) and r['s'] > 0 for r in rows) and '0 of 500 rows have other neighbours' in p.stdout
+    assert all(math.isfinite(r['s']) and r['s'] > 0 for r in rows) and re.findall(r'^ *(\d+) of 500 rows', p.stdout, re.M) == ['0', '0']
     probe = {r['implementation']: r for r in rows if r['judge'] == 'linear probe'}
     assert probe['dl4ia_nbdev, λ = 1e-3']['objective'] < probe['scikit-learn, λ = 1e-3']['objective'] + 1e-4
     assert probe['dl4ia_nbdev, λ chosen']['test accuracy, %'] > probe['scikit-learn, C = 1']['test accuracy, %'] - 1
@@ -115,6 +115,36 @@ def test_runs_of_the_pages(tmp_path):
     a = argparse.Namespace(results=tmp_path/'new.json', json=None, method='simclr'); row = dict(method='simclr', minutes=5., seed=0, judged_on='test set', settings={}, knn=60.)
     for r in (row, row | dict(seed=1), row | dict(knn=61.)): minutes.keep(r, a)
     got = json.loads((tmp_path/'new.json').read_text(encoding='utf-8')); assert [(r['seed'], r['knn']) for r in got['rows']] == [(1, 60.), (0, 61.)] and 'cosine' in got['settings']['measure']
+
+
+def test_plans(tmp_path):
+    "A plan is kept beside its checkpoint alone, and no other run goes on with it"
+    sys.path.insert(0, str(root/'benchmarks')); import minutes                              # noqa: E401
+    a, b = tmp_path/'run.5', tmp_path/'run.15'; ask = lambda file, epochs, **asked: minutes.planned(file, lambda: dict(epochs=epochs), **asked)['epochs']
+    assert ask(a, 3, minutes=5) == 3 and ask(a, 4, minutes=5) == 4                          # stopped before the checkpoint was there: planned anew
+    a.touch(); assert ask(b, 9, minutes=15) == 9 and ask(a, 5, minutes=5) == 4 and ask(None, 5) == 5
+    with pytest.raises(SystemExit, match="'minutes': 5.*got.*'minutes': 15"): ask(a, 9, minutes=15)
+    for words in (['all', '--validate', '--results', str(tmp_path)], ['all'], ['simclr', '--search', '--epochs', '5', '--results', str(tmp_path/'x.json')]):
+        with pytest.raises(SystemExit): minutes.main(words)
+
+
+def test_studies_keep_what_is_done(tmp_path, monkeypatch, capsys):
+    "A run that fails costs none of the others, and `--save` writes what `--json` has, whenever it was made"
+    from concurrent.futures import Future
+    sys.path.insert(0, str(root/'benchmarks')); import studies                             # noqa: E401
+    class Pool:
+        def __init__(self, *a, **k): pass
+        def __enter__(self): return self
+        def __exit__(self, *o): pass
+        def submit(self, work, study, r, quick):
+            f = Future(); f.set_exception(FloatingPointError('no loss')) if fails(study, r) else f.set_result(dict(study=study, knn=50., seconds=1.) | r); return f
+    def run(*words): monkeypatch.setattr(sys, 'argv', ['studies.py', 'head', '--json', str(tmp_path/'new'/'runs.jsonl'), *words]); studies.main()
+    monkeypatch.setattr(studies, 'ProcessPoolExecutor', Pool)
+    fails = lambda study, r: study == 'base' and r['seed'] == 0
+    with pytest.raises(SystemExit, match='^1 runs failed'): run()
+    assert 'no loss' in capsys.readouterr().err and len((tmp_path/'new'/'runs.jsonl').read_text().splitlines()) == (n := sum(len(studies.plan(s)) for s in ('base', 'baselines', 'head'))) - 1
+    fails = lambda study, r: (study, r['seed']) != ('base', 0)                              # nothing else is made again
+    run(); run('--save', str(tmp_path)); assert len(json.loads((tmp_path/'ablations.json').read_text(encoding='utf-8'))['rows']) == n
 
 
 def test_studies(tmp_path):

@@ -20,9 +20,10 @@ def there(t): assert isinstance(t, OnGPU) and t.device.type == 'cuda'; return t.
 def test_the_pretence(cuda):
     x, i = torch.randn(5, 3).to(cuda), torch.tensor([0, 2])
     assert x.is_cuda and (x + 1).is_cuda and torch.ones(2, device=cuda).is_cuda and x[i].is_cuda and not x.cpu().is_cuda
-    for bad in (lambda: x.index_select(0, i), lambda: x + torch.ones(3), lambda: x @ torch.ones(3, 2), lambda: torch.rand(2, device=cuda, generator=torch.Generator())):
+    for bad in (lambda: x.index_select(0, i), lambda: x + torch.ones(3), lambda: x @ torch.ones(3, 2), lambda: torch.arange(5)[i.to(cuda)], lambda: x.index_put_((i,), torch.ones(2, 3)), lambda: torch.rand(2, device=cuda, generator=torch.Generator())):
         with pytest.raises(RuntimeError): bad()
     with pytest.raises(TypeError): x.numpy()
+    x[i] = 1.; x[i] = torch.tensor(2.); assert x.cpu()[i].eq(2).all()
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).to(cuda); loss = net(x).square().mean(); loss.backward()
     assert net[0].weight.grad.is_cuda and isinstance(loss.item(), float)
     with pytest.raises(RuntimeError): net(torch.ones(2, 3))
