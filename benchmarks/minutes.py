@@ -10,7 +10,7 @@
     python benchmarks/minutes.py simclr --epochs 50 --set '{"size": 24}'  # so many epochs, whatever they take: the run of another machine again
     python benchmarks/minutes.py deepcluster --minutes 5 --results nbs/results      # the row goes into the file that the page draws
     python benchmarks/minutes.py simclr --minutes 60 --checkpoint run.pt --save encoder.safetensors      # the same command after a stop goes on
-    python benchmarks/minutes.py all --results again                     # every run of the two pages' tables, twelve hours; after a stop, finished runs are kept
+    python benchmarks/minutes.py all --results again                     # every run of the two pages' tables, thirteen hours; after a stop, finished runs are kept
 
 The time is that of training: views, forward, backward, clustering; not reading the images and not the evaluation. First some steps are timed, then as many whole epochs are trained as fit; those of a search fill the time, with a last epoch more and some images fewer.
 Images come from `dataset('cifar10')`: $DL4IA_DATA, the user's cache, or torchvision's download. benchmarks/README.md says how each number is measured.
@@ -73,6 +73,7 @@ lightly --minutes 5 --stem default --precision float32
 lightly --minutes 5 --stem cifar --precision float32
 lightly --minutes 15 --stem default --precision float32
 lightly --minutes 60 --stem default --precision float32
+lightly --minutes 60 --at 15 --stem cifar --precision float32
 lightly --minutes 15 --at 5 --stem default --set '{"strength": 0.5}'""")
 # What `--search` tries: one change at a time from the first entry (the stored search ended before the last three of DeepCluster)
 searches = dict(
