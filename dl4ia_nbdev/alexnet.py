@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .train import _existing, fork_seed
+from .train import _existing, _read_safetensors, fork_seed
 
 # %% ../nbs/02_alexnet.ipynb #fa306c50
 class Sobel(nn.Module):
@@ -259,8 +259,7 @@ def _read_state(path):
     more = {}
     try:
         if start[8:] == b'{':
-            from safetensors import safe_open
-            with safe_open(path, 'pt') as f: obj,more = {k: f.get_tensor(k) for k in f.keys()}, dict(metadata=dict(f.metadata() or {}))
+            _,obj,meta = _read_safetensors(path); more = dict(metadata=meta)
         else: obj = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(f"path: {path} cannot be read as weights (tensors and plain data; a file that would run code is refused). {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ''}") from e
     if isinstance(obj, dict) and isinstance(obj.get('state_dict'), dict): more,obj = {k: obj[k] for k in ('epoch', 'arch') if isinstance(obj.get(k), (int, str))}, obj['state_dict']

@@ -151,10 +151,11 @@ class _Net(nn.Module):
 def _probe_features(f, net, x, train):
     net.train(train); stats = net.body[1].running_mean.clone(); all_,some = f(net, x), f(net, x[:3])
     if _no(all_): return None
-    return dict(features=all_, alone=some, mode_restored=all(m.training == train for m in net.modules()), graph=getattr(all_, 'requires_grad', False), statistics=bool(torch.equal(stats, net.body[1].running_mean)))
-def _features(evaluate=True, restore=True, grad=False):
+    return dict(features=all_, alone=some, mode_restored=all(m.training == train for m in net.modules()), graph=getattr(all_, 'requires_grad', False), statistics=bool(torch.equal(stats, net.body[1].running_mean)), trainable=all(p.requires_grad for p in net.parameters()))
+def _features(evaluate=True, restore=True, grad=False, freeze=False):
     def f(net, x):
         was = net.training
+        if freeze: net.requires_grad_(False)
         if evaluate: net.eval()
         with torch.set_grad_enabled(grad): h = net(x)
         if restore: net.train(was)
@@ -165,7 +166,8 @@ Task('alexnet-features', 'explain', 'Features that depend on their neighbours', 
      ('training-mode-without-gradients', _features(False), 'Without gradients, but still in training mode: torch.no_grad() does not touch batch norm and dropout. net.eval() does.'),
      ('mode-not-restored', _features(restore=False), 'The features are right, but the network stays in evaluation mode: whoever trains it next trains without dropout and with old statistics. Put all its layers back: net.train(mode).'),
      ('mode-and-graph-left', _features(restore=False, grad=True), 'The features are right, but two things are left behind: the network stays in evaluation mode, and the features drag their graph along (torch.no_grad()).'),
-     ('graph-kept', _features(grad=True), 'The features are right, but they drag the graph of the network along: memory grows with every batch. Use torch.no_grad().')],
+     ('graph-kept', _features(grad=True), 'The features are right, but they drag the graph of the network along: memory grows with every batch. Use torch.no_grad().'),
+     ('frozen-for-good', _features(freeze=True, grad=True), 'The features are right, but the weights stay frozen: whoever trains the network next changes nothing. torch.no_grad() leaves them alone.')],
     lambda: {'a network in training mode': (_Net(), _n(0, 8, 3, 12, 12), True), 'a network in evaluation mode': (_Net(), _n(1, 6, 3, 12, 12), False)}, _probe_features,
     why='Evaluation mode, no gradients, and the mode put back: three lines that every measurement of a frozen network needs.')
 
@@ -214,7 +216,7 @@ def _loo_case(seed):
     y = _ints(seed, 2, 60); return 1.5*_n(seed + 1, 2, 5)[y] + _n(seed + 2, 60, 5) - 2*F.normalize(_n(seed + 3, 1, 5)), y
 Task('evaluate-leak', 'explain', 'One hundred per cent', 10, _loo(lambda S, y, k: _voted(S.masked_fill(_eye(len(S)), -math.inf), y, k)),
     [('own-neighbour', _loo(_voted), 'Every row is still among its own neighbours, with cosine 1, and votes for itself. With k = 1 that gives 100 % for any features, random ones too.'),
-     ('one-too-few', _loo(lambda S, y, k: _voted(S, y, k, S.topk(k, 1).indices[:, 1:])), 'The row itself was dropped after the k best had been taken: only k − 1 neighbours vote. Ask for k + 1, or mask first.'),
+     ('one-too-few', _loo(lambda S, y, k: _voted(S, y, k, S.topk(k, 1).indices[:, 1:])), 'The row itself was dropped after the k best had been taken: only k − 1 neighbours vote. Mask the row itself first.'),
      ('zero-mask', _loo(lambda S, y, k: _voted(S.masked_fill(_eye(len(S)), 0), y, k)), 'The diagonal was set to 0. A cosine of 0 is not "never": where all others are negative, the row is its own neighbour again. Use −∞.'),
      ('rows-dropped', _loo(lambda S, y, k: _voted(S[1:, :-1], y[1:], k, S[1:, :-1].topk(k, 1).indices)), 'A row and a column were cut off. Each row must leave out itself: the diagonal.')],
     lambda: {'k = 1': (*_loo_case(0), 1), 'k = 5': (*_loo_case(8), 5), 'all others point away': (torch.eye(5) - .2 + .02*_n(9, 5, 5), torch.tensor([0, 1, 0, 1, 1]), 1)},

@@ -223,15 +223,22 @@ def _check_file(name, path, *ends):
     "Refuse a file of another ending than `ends`, if any, and one that cannot be written"
     if path is None: return
     if ends and Path(path).suffix.lower() not in ends: raise ValueError(f"{name} must end in {' or '.join(filter(None, (', '.join(ends[:-1]), ends[-1])))}, got {Path(path).name!r}")
+    if Path(path).expanduser().is_dir(): raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
     _check_writable(Path(path).expanduser().parent, name)
+    if Path(path).suffix.lower() == '.parquet': _pyarrow()
+
+def _pyarrow():
+    "(pyarrow, pyarrow.parquet), or an error that says how to get them"
+    try: import pyarrow as pa, pyarrow.parquet as pq
+    except ImportError as e: raise ImportError(f"out: Parquet needs the package pyarrow ({e}); pip install 'dl4ia_nbdev[parquet]', or choose .csv") from e
+    return pa, pq
 
 def _write_table(rows, path):
     "Rows to a file, .csv or .parquet"
     path = Path(path).expanduser()
     if path.suffix.lower() == '.csv': Table(rows).to_csv(path)
     else:
-        try: import pyarrow as pa, pyarrow.parquet as pq
-        except ImportError as e: raise ImportError(f"out: Parquet needs the package pyarrow ({e}); pip install 'dl4ia_nbdev[parquet]', or choose .csv") from e
+        pa, pq = _pyarrow()
         text = lambda v: v.encode(errors='backslashreplace').decode() if isinstance(v, str) else v                                # (Parquet's text is UTF-8)
         _atomic(path, lambda tmp: pq.write_table(pa.Table.from_pylist([{k: text(v) for k,v in r.items()} for r in rows]), tmp))
     return path
@@ -270,6 +277,7 @@ def cluster_folder(
 
     Raises `ValueError` for more groups than pictures, and for a file `groups` that is none or that another encoder was used for."""
     if n_clusters is not None: _check_n(n_clusters, 'n_clusters')
+    _check_seed(seed)
     if groups is not None and n_clusters is not None: raise ValueError("n_clusters or groups: new groups or those of a file, got both")
     _check_file('out', out, '.csv', '.parquet'); _check_file('sheet', sheet, '.html'); _check_file('save', save, '.npz'); enc = _encoder(encoder, device)
     if groups is not None: found = _kept_groups(groups, enc)
@@ -315,10 +323,13 @@ def neighbours_folder(
     progress:bool=False,   # Say what is going on, on stderr
 )->Table:                  # query, rank, file, similarity (cosine, after centring)
     "The pictures most similar to each query, itself left out; raises `FileNotFoundError` for a query that is no file"
-    _check_n(k, 'k'); enc = _encoder(encoder, device); images, h = embed_folder(folder, enc, None, device, cache, progress); rows = []
-    for q in ([query] if isinstance(query, (str, Path)) else list(query)):
+    _check_n(k, 'k'); enc = _encoder(encoder, device); asked = []
+    for q in ([query] if isinstance(query, (str, Path)) else list(query)):              # all are opened before the folder is worked through
         p = Path(folder).expanduser()/q; p = p if p.exists() else Path(q).expanduser()          # a name within the folder comes first
-        x = enc.features(open_image(p, enc.size, enc.channels)[None], precision='auto'); same, m = p.resolve(), 0; found: list[tuple[str, float]] = []
+        asked.append((q, p, open_image(p, enc.size, enc.channels)))
+    images, h = embed_folder(folder, enc, None, device, cache, progress); rows = []
+    for q,p,x in asked:
+        x = enc.features(x[None], precision='auto'); same, m = p.resolve(), 0; found: list[tuple[str, float]] = []
         while len(found) < k and m < len(h):                                       # itself is left out, and links to it
             m = min(len(h), m + k - len(found) + 1); s,i = nearest(h, x, m)
             found = [(images.files[j], v) for v,j in zip(s[0].tolist(), i[0].tolist()) if (Path(folder).expanduser()/images.files[j]).resolve() != same][:k]
@@ -342,7 +353,7 @@ def look_folder(
     import matplotlib.pyplot as plt
     from dl4ia_nbdev.deepvis import Channel, maximise, most_selective, show_top_images, top_images
     from dl4ia_nbdev.plot import show_filters, show_grid
-    _check_n(filters, 'filters'); _check_n(steps, 'steps'); enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress).with_normalization(enc); net = enc.net
+    _check_n(filters, 'filters'); _check_n(steps, 'steps'); _check_file('out', out); enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress).with_normalization(enc); net = enc.net
     convs = [n for n,m in net.named_modules() if isinstance(m, nn.Conv2d)]; taps = [t for t in getattr(net, 'tap_names', ()) if t.startswith('conv')] or convs; layers = [taps[i] for i in sorted({len(taps)//3, 2*len(taps)//3, len(taps) - 1})]
     r = Report(f"Inside {enc.spec['kind']}", f"{len(images)} pictures of {Path(folder).name}."); w = net.get_submodule(convs[0]).weight.detach().float().cpu()
     if w.shape[1] <= 3: fig,ax = plt.subplots(figsize=(8, 2.4), layout='constrained'); show_filters(w[:96], ncol=24, ax=ax); r.section('First-layer filters').figure(fig, f'Filters of {convs[0]}.', 'A mosaic of filters')

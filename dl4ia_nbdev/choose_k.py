@@ -12,7 +12,7 @@ import torch
 import matplotlib.pyplot as plt
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from torch import Tensor
-from .kmeans import KMeans, _generator
+from .kmeans import KMeans, _generator, update
 from .nearest import _enter, _full_products, _whole
 from .plot import palette
 
@@ -62,9 +62,11 @@ def _at_most(ks, most, why):
 
 def _silhouette(W, models, sample_size, seed):
     at_most_1 = lambda x: x/x.abs().max().clamp_min(torch.finfo(x.dtype).tiny)
-    x = at_most_1(W); x = at_most_1(x - x.mean(0)).cpu().numpy(); rows = []          # (its distances are differences of squares: far from the origin they lose everything, and of large or tiny numbers they leave the range of floats)
+    x = at_most_1(W.cpu().double()); t = at_most_1(x - x.mean(0)); x, rows = t.numpy(), []          # (its distances are differences of squares: far from the origin they lose everything, and of large or tiny numbers they leave the range of floats)
     for k,m in models.items():
-        try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
+        y = torch.as_tensor(m.labels_).cpu(); r = (t - update(t, y, k)[0][y]).square().sum(1); r = torch.zeros(k, dtype=r.dtype).index_add_(0, y, r)/y.bincount(minlength=k)
+        metric = 'minkowski' if bool(((r > 0) & (r < 1e-12)).any()) else 'euclidean'         # clusters that are a millionth of the whole: by differences, which take longer
+        try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), metric=metric, sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
         except ValueError as e:
             found = len(np.unique(_numpy(m.labels_)))
             raise ValueError(f"X: K-means found one cluster for k={k}, and the silhouette needs two" if found < 2 else f"sample_size={sample_size} of {len(x)} points is too small a sample to score {k} clusters ({e})") from e
@@ -116,7 +118,7 @@ def uniform_reference(
 def _gap(W, models, n_refs, reference, n_init, seed):
     if next(iter(models.values())).cluster_centers_.dtype.itemsize < 4: models = _fits(W, models, n_init, seed)          # (centres in half precision are rounded; those of the references are not)
     if wrong := [m.inertia_ for m in models.values() if not 0 < m.inertia_ < math.inf]: raise ValueError(f"X must be of a size at which squared distances are numbers, got an inertia of {wrong[0]}: multiply it by some number first")
-    box = _reference_box(W, reference)
+    mean, *box = _reference_box(W, reference); box = torch.zeros_like(mean), *box          # around 0: the inertia is that of anywhere else, and far out float32 would lose the points' differences
     L = []
     for b in range(n_refs):
         Z = _reference_draw(box, len(W), np.random.default_rng([seed, 1, b]))

@@ -11,7 +11,7 @@ import contextlib, hashlib, io, json, math, os, tempfile, urllib.error, warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
+from typing import Any, NamedTuple, overload
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -91,8 +91,15 @@ def _save_npz(path, **arrays):
         with open(tmp, 'wb') as f: np.savez(f, **arrays)
     return _atomic(path, write)
 
+class _Pixels(NamedTuple): "Images N×C×H×W, whose channels need not be guessed"; x: Any
+
+def _as_they_are(cls, x):
+    "`x` for the constructor of `cls`, where that is ImageSet's own"
+    return _Pixels(x) if cls.__init__ is ImageSet.__init__ else x
+
 def _to_uint8(images, name='images'):
     "Check `images` and bring them to a uint8 tensor N×C×H×W without copying where that is possible"
+    known = isinstance(images, _Pixels); images = images.x if known else images
     if isinstance(images, Tensor): x = images.detach().cpu()
     elif isinstance(images, np.ndarray):
         if images.dtype.kind not in 'uifb': raise TypeError(f"{name} must be whole numbers or floats, got {_describe(images)}")
@@ -113,7 +120,7 @@ def _to_uint8(images, name='images'):
     if x.ndim != 4: raise ValueError(f"{name} must have rank 4 (N×C×H×W or N×H×W×C) or 3 (N×H×W), got shape {tuple(x.shape)}")
     if len(x) == 0: raise ValueError(f"{name} is empty: at least one image is wanted, got shape {tuple(x.shape)}")
     c,h,w = x.shape[1:]
-    if c > 4 and h != w and (w <= 4 or c == h): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
+    if not known and c > 4 and h != w and (w <= 4 or c == h): x = x.permute(0, 3, 1, 2)               # channels last: by their number, or because only so the image is square
     if x.shape[1] * x.shape[2] * x.shape[3] == 0: raise ValueError(f"{name} must have pixels, got shape {tuple(x.shape)}")
     if x.dtype == torch.uint8: return x                                       # a memory map stays one
     if x.is_complex(): raise TypeError(f"{name} must be real numbers, got {x.dtype}")
@@ -201,7 +208,7 @@ class ImageSet:
 
     def _like(self, images, labels, **kw):
         kw = dict(class_names=self.class_names, name=self.name, source=self.source, licence=self.licence, mean=self._mean, std=self._std) | kw
-        return ImageSet(images, labels, **kw)
+        return ImageSet(_Pixels(images), labels, **kw)
     def _again(self, labels, **kw):
         "The same images, and what is known of their files"
         s = self._like(self.images, labels, **kw); s.files, s.skipped, s.duplicates = self.files, self.skipped, self.duplicates
@@ -336,7 +343,7 @@ class ImageSet:
             meta = json.loads((path/'set.json').read_text(encoding='utf-8')); labels = meta.pop('labels')
             pixels, x = meta.pop('pixels', None), np.load(path/'images.npy', mmap_mode='c' if memmap else None, allow_pickle=False)
             if pixels not in (None, _some_pixels(x)): raise ValueError('set.json was written for other pixels')
-            return cls(x, labels, **meta)
+            return cls(_as_they_are(cls, x), labels, **meta)
         except (ValueError, KeyError, AttributeError, TypeError, EOFError) as e: raise ValueError(f"path: {path} was not written by ImageSet.save, or is damaged ({e!r})") from e
     @classmethod
     def from_arrays(cls,

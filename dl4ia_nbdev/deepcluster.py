@@ -21,7 +21,7 @@ from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_t
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World
-from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
@@ -362,7 +362,7 @@ class DeepCluster:
     )->'DeepCluster':
         """Run the loop; features that are maps are flattened. Under `accelerate launch` each process computes the features of its part of the images, K-means sums over all of them, and every process has the same clusters. Sets `labels_` (n,), `history_` (one record an epoch), `pca_`, `kmeans_` and `head_`; the encoder's weights keep the order in memory that trains fastest, channels last (flatten them with `reshape`, not `view`).
 
-        Raises `ValueError` when there are fewer images than clusters, for an encoder that has been frozen or does not give one row an image and when a checkpoint does not fit these settings, encoder or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`,
+        Raises `ValueError` when there are fewer images than clusters, for an encoder that has been frozen or does not give one row an image and when a checkpoint does not fit these settings, encoder or images or has done more epochs (what an earlier `fit` left stays as it was then), `FileExistsError` for a checkpoint that exists without `resume`,
         and `FloatingPointError` when features or loss are no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         n = len(images)
@@ -372,17 +372,16 @@ class DeepCluster:
         path = _checkpoint(checkpoint, resume)
         device = _device(self.encoder); world = World(device); mine = images[world.part(n)] if world.size > 1 else images
         if n < 2*world.size: raise ValueError(f"images must be at least two a process ({2*world.size}), got {n}")
-        _check_trainable(self.encoder); _check_stem(self.encoder, min(images.shape[2:])); self.norm_ = SimpleNamespace(mean=images.mean, std=images.std)
-        self.history_, self.labels_, self.pca_, self.kmeans_ = [], None, None, None
+        _check_trainable(self.encoder); _check_stem(self.encoder, min(images.shape[2:]))
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
-        with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
-            self._order = _Order(self.encoder, weights=True)
+        with _as_before(self, 'norm_', 'history_', 'labels_', 'pca_', 'kmeans_', 'head_', '_order') as begun, fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'DeepCluster', self.progress and world.main) as bar:
+            self.norm_, self.history_, self.labels_, self.pca_, self.kmeans_, self._order = SimpleNamespace(mean=images.mean, std=images.std), [], None, None, None, _Order(self.encoder, weights=True)
             d = self._features(images[:2]).shape[1]
             if world.main and sum((b := self.budget(n, d)).values()) > 2**30: print('DeepCluster keeps, beside network and images: ' + ', '.join(f'{k} {v/2**20:.0f} MiB' for k,v in b.items()))
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
             if start := _take_up(path, world, lambda: self._load(path, images, opts)): bar.update(start)
-            _remember(self.encoder, self.norm_); H = None
+            begun(); _remember(self.encoder, self.norm_); H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing
                     rec: dict[str, Any] = dict(epoch=e, loss=None, reclustered=e % self.recluster == 0); t = time.perf_counter()

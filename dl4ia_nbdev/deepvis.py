@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from .alexnet import Sobel
 from .data import ImageSet, _check_seed, photos
-from .evaluate import _Watch, _channels_at_end, _check_each, _given, _kind
+from .evaluate import _Order, _Watch, _channels_at_end, _check_each, _given, _kind
 from .nearest import _whole
 from .plot import show_grid
 from .train import _device, autocast, fork_seed, hold_memory, keep_modes, precision_dtype
@@ -87,7 +87,7 @@ def _maps(acts, layer):
     m = acts[layer]
     if m.ndim not in (2, 4): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}; maps N×C×H×W or features N×C are wanted")
     _check_each(m, getattr(acts, 'n', len(m)), layer)                                  # (a dict will do)
-    if _channels_at_end(m, getattr(acts, 'square', False)): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
+    if _channels_at_end(m, getattr(acts, 'size', None)): raise ValueError(f"layer {layer!r} gives outputs of shape {tuple(m.shape)}, which look like N×H×W×C; N×C×H×W is wanted")
     if m.dtype in (torch.float16, torch.bfloat16): m = m.float()                       # sums over maps leave float16's range
     return m[:, :, None, None] if m.ndim == 2 else m
 
@@ -492,7 +492,7 @@ class Maximised:
     images:Tensor      # (N, C, H, W) float32 in the limits: of each image's steps the one with the largest activation; where the network sees moved or resampled views only the last step, and from 100 on that at three quarters, are compared
     last:Tensor        # (N, C, H, W) float32: where the last step ended
     activation:Tensor  # (N,) float32: the objective of images, without transformations
-    history:list[list[dict]] # N lists of dicts, one a step: step, activation (of the view that the network saw), woken, and at 50 steps norm (root mean square of the image less its middle colour) and total_variation
+    history:list[list[dict]] # N lists of dicts, one a step: step, activation (of the view that the network saw), woken, and, at up to 50 steps evenly apart, norm (root mean square of the image less its middle colour) and total_variation
     dead:Tensor        # (N,) bool: the gradient was 0 to the last
     names:list[str]    # N texts: the objectives
     frames:list[tuple[int, Tensor]] # With trace: (step, (N, C, H, W) uint8) pairs
@@ -542,7 +542,7 @@ def maximise(
     start:Tensor|np.ndarray|None=None,     # (C, H, W) or (N, C, H, W) images in the limits to start from; None: noise
     limits:tuple[float, float]=(0., 1.),   # Smallest and largest value of a pixel
     trace:int=0,                           # Keep a frame every so many steps; 0: none
-    callback:Callable|None=None,           # Called after each step with (step, images (N, C, H, W), activations (N,)); True ends the run
+    callback:Callable|None=None,           # Called after each step with (step, images (N, C, H, W) after it, activations (N,) of what the network saw before it); True ends the run
     precision:str='float32',               # As in precision_dtype
 )->Maximised:
     """Images that drive an objective up: x ← r(x + η ∂a/∂x), the lecture's x* = argmax a(x) − R(x) in practice (Yosinski et al. 2015, §3, eq. 2; Olah et al. 2017 for Fourier and transformations).
@@ -745,9 +745,10 @@ def score(
     result:Maximised, # What maximise gave
     images:ImageSet,  # Real images of the same size, normalised as `maximise` did: `images.with_normalization(normalize)`
 )->list[dict]:        # A dict an image: objective, activation, best_real, times_best_real, total_variation, slope
-    "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size or normalisation and for another number of objectives"
+    "The numbers that go beside a picture: its activation over that of the best real image, and its roughness; raises `ValueError` for images of another size or normalisation or of less than 12 pixels a side and for another number of objectives"
     objectives = _listed(objective); h,w = result.settings['input_size']
     if not isinstance(images, ImageSet): raise TypeError(f"images must be an ImageSet, normalised as maximise did (images.with_normalization(normalize)), got {type(images).__name__}")
+    if min(result.images.shape[2:]) < 12: raise ValueError(f"result must hold images of at least 12 pixels a side, or their spectrum has no slope, got {tuple(result.images.shape[2:])}")
     if tuple(images.shape[2:]) != (h, w): raise ValueError(f"images must have the size that the network saw, {h}×{w}, or sums over maps cannot be compared; got {images.shape[2]}×{images.shape[3]}")
     if len(objectives) not in (1, len(result)): raise ValueError(f"objective must be one or as many as result has images ({len(result)}), got {len(objectives)}")
     lo,hi = result.settings['limits']; mean,std = (torch.tensor(o) for o in result.settings['normalize'] or ([0.], [1.]))
@@ -932,13 +933,14 @@ def show_top_images(
     axs=None,                              # One axes a filter; None: a new figure
     title:str='filter {}',                 # Above each mosaic; {} stands for the filter
 )->np.ndarray:                             # Array of axes
-    "A 3×3 mosaic of the top images for each filter, strongest first; patches are dimmed where the filter's map is low; raises `ValueError` for patches of other filters than `top` has"
+    "A 3×3 mosaic of the top images for each filter, strongest first; patches are dimmed where the filter's map is low; raises `ValueError` for patches of other filters than `top` has, and for fewer axes than filters"
     if not isinstance(images, (ImageSet, tuple)): images = ImageSet.from_arrays(images)
     c = len(top['channels'])
     if isinstance(images, tuple) and images[0].shape[:2] != top['indices'].shape: raise ValueError(f"images must be the patches of these {c} filters, {top['indices'].shape[1]} each, got those of {images[0].shape[0]}, {images[0].shape[1]} each: take top_patches of the same top")
     if axs is None:
         nrow = -(-c // ncol); _,axs = plt.subplots(nrow, ncol, figsize=(1.7*ncol, 1.9*nrow), squeeze=False)
     axs = np.ravel(axs)
+    if len(axs) < c: raise ValueError(f"axs must hold one axes a filter ({c}), got {len(axs)}")
     for ax in axs: ax.axis('off')
     for i,(ax,ix,ch) in enumerate(zip(axs, top['indices'], top['channels'])):
         x = images.images[ix] if isinstance(images, ImageSet) else images[0][i]/255*(.35 + .65*images[1][i][:, None])
@@ -967,7 +969,8 @@ def layers_of(
         if isinstance(o, Tensor) and o.ndim in (2, 4) and len(o) == 1 and not _channels_at_end(o): found.setdefault(name, o.shape[1])
     hooks = [m.register_forward_hook(partial(keep, n)) for n,m in model.named_modules() if n]
     try:
-        with torch.no_grad(), _frozen(model): model(torch.zeros(1, channels, size, size, device=_device(model), dtype=_kind(model)))
+        def run(x): found.clear(); return model(x)
+        with torch.no_grad(), _frozen(model): _Order(model)(run, torch.zeros(1, channels, size, size, device=_device(model), dtype=_kind(model)))
     finally:
         for h in hooks: h.remove()
     return found
@@ -1003,7 +1006,7 @@ def explorer(
             nine.value = png(torch.cat([torch.cat(list(x[i:i + 3]), 2) for i in (0, 3, 6)], 1))
         def watch(t, x, a):
             if t % every and t != steps: return
-            picture.value = png(_bytes(x[0], (0., 1.))); says.value = f'step {t}: activation {float(a[0]):.4g}'
+            picture.value = png(_bytes(x[0], (0., 1.))); says.value = f'step {t}: activation before it {float(a[0]):.4g}'
         maximise(model, Channel(layer.value, channel.value), size=size, normalize=normalize, callback=watch, **look(how.value, steps=steps))
     go.on_click(grow)
     box = w.VBox([w.HBox([layer, channel, how, go]), w.HBox([picture] + ([nine] if images is not None else [])), says])

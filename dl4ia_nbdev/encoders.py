@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Iterable
 from torch import Tensor, nn
 from .alexnet import alexnet
-from .data import ImageSet, _check_seed
+from .data import ImageSet, _atomic, _check_seed
 from .evaluate import _remember, _submodule, embed
 from .nearest import _whole
 from .report import _plain
@@ -196,8 +196,8 @@ def export_encoder(
     encoder:Encoder,     # Trained or not
     path,                # File: .onnx for ONNX (needs the packages of the extra [onnx]), anything else, .pt2 say, for torch.export
 )->Path:                 # The file
-    "Write the network as a graph from (N, channels, size, size) floats in [0, 1] to features, normalisation included, N free; raises `ImportError` that names what is missing"
-    path = Path(path).expanduser(); path.parent.mkdir(parents=True, exist_ok=True); device = encoder.mean.device
+    "Write the network as a graph from (N, channels, size, size) floats in [0, 1] to features, normalisation included, N free, atomically; raises `ImportError` that names what is missing"
+    path = Path(path).expanduser(); device = encoder.mean.device
     x = torch.zeros(2, encoder.channels, encoder.size, encoder.size, device=device); dims = {0: torch.export.Dim('batch', min=1)}
     with keep_modes(encoder), torch.no_grad():
         graph = _FromUnit(encoder).eval()
@@ -205,9 +205,8 @@ def export_encoder(
             try: import onnx, onnxscript
             except ImportError as e: raise ImportError(f"export to ONNX needs the packages onnx and onnxscript ({e}): pip install 'dl4ia_nbdev[onnx]'") from e
             if 'dynamic_shapes' not in inspect.signature(torch.onnx.export).parameters: raise ImportError(f'export to ONNX needs a newer torch, 2.6 say, got {torch.__version__}')
-            torch.onnx.export(graph, (x,), str(path), input_names=['images'], output_names=['features'], dynamic_shapes=(dims,), dynamo=True, external_data=False, verbose=False)
-        else: torch.export.save(torch.export.export(graph, (x,), dynamic_shapes=(dims,)), str(path))
-    return path
+            return _atomic(path, lambda tmp: torch.onnx.export(graph, (x,), str(tmp), input_names=['images'], output_names=['features'], dynamic_shapes=(dims,), dynamo=True, external_data=False, verbose=False))
+        return _atomic(path, lambda tmp: torch.export.save(torch.export.export(graph, (x,), dynamic_shapes=(dims,)), str(tmp)))
 
 class _FromUnit(nn.Module):
     "Floats in [0, 1] to features"

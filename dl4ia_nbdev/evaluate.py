@@ -80,20 +80,22 @@ def _check_each(o, n, layer):
     "Refuse what a layer puts out for n images if its rows are not these"
     if len(o) != n: raise ValueError(f"layer {layer!r} gives {len(o)} rows for {n} images; one an image is wanted")
 
-def _channels_at_end(h, square=True):
-    "Does the output for images that are `square` look like N×H×W×C?"
-    return square and h.ndim == 4 and h.shape[1] == h.shape[2] != h.shape[3]
+def _channels_at_end(h, size=(1, 1)):
+    "Does the output for images of this size (height, width) look like N×H×W×C: have only its second and third side the images' proportion (of oblong ones: by whole steps)?"
+    if size is None or h.ndim != 4: return False
+    (H,W), (a,b,c) = size, h.shape[1:]
+    return a == b != c if H == W else H % a == W % b == 0 and H//a == W//b and b*W != c*H
 
 class _Acts(dict):
     "Outputs by layer for n images; 'input', the images in their limits, is made when somebody asks"
-    def __init__(self, n, image, square=False): super().__init__(); self.n, self.image, self.square = n, image, square
+    def __init__(self, n, image, size=None): super().__init__(); self.n, self.image, self.size = n, image, size
     def __missing__(self, key):
         if key != 'input': raise KeyError(f"{key!r} is not among the layers of this objective ({', '.join(map(repr, self))}); name it in layers")
         self[key] = self.image(); return self[key]
     def each(self):
         "The same, one image after the other"
         for l,o in self.items(): _check_each(o, self.n, l)
-        for i in range(self.n): a = _Acts(1, lambda i=i: self['input'][i:i+1], self.square); a.update((l, o[i:i+1]) for l,o in self.items()); yield a
+        for i in range(self.n): a = _Acts(1, lambda i=i: self['input'][i:i+1], self.size); a.update((l, o[i:i+1]) for l,o in self.items()); yield a
 
 class _Watch:
     "Runs a network no further than the layers that are asked for, and gives what they put out; hooks are gone when the block ends"
@@ -116,7 +118,7 @@ class _Watch:
         if last: raise _Done
     def __call__(self, x, image=None):
         def run(x): self.acts.clear(); self.calls = 0; return self.model(x)
-        self.acts = _Acts(len(x), image or (lambda: x), x.ndim == 4 and x.shape[2] == x.shape[3])
+        self.acts = _Acts(len(x), image or (lambda: x), tuple(x.shape[2:]) if x.ndim == 4 else None)
         try: out = self.order(run, x.to(self.kind))
         except _Done: return self.acts
         if None in self.layers:
@@ -157,11 +159,11 @@ def _side(pool, h):
 
 def _attributes(m, values=True):
     "What a module is beside its weights and the modules in it, for a digest; `values` as in `_known`"
-    own = {k: list(v.values()) if k.endswith('_hooks') else v for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')}
+    own = {k: list(v.values()) if k.endswith('_hooks') and isinstance(v, dict) else v for k,v in vars(m).items() if k not in ('training', 'made', '_modules', '_parameters')}
     return type(m).__module__, type(m).__qualname__, m.extra_repr(), [(k, _known(v, values)) for k,v in sorted(own.items())]
 
-def _feature_file(folder, encoder, images, layer, pool, precision):
-    "A name that stands for network, weights, images and settings"
+def _feature_files(folder, encoder, images, layers, pool, precision):
+    "layer -> a name that stands for network, weights, images and settings"
     d = hashlib.blake2b(digest_size=16)
     for name,m in encoder.named_modules():
         d.update(repr((name, _attributes(m), _known(type(m).forward))).encode())
@@ -171,8 +173,8 @@ def _feature_file(folder, encoder, images, layer, pool, precision):
     for o in (images.images, images.mean, images.std):
         d.update(repr(tuple(o.shape)).encode())
         for p in o.split(1024): d.update(np.ascontiguousarray(p.numpy()).data)
-    d.update(repr((layer, pool, precision, torch.__version__, torchvision.__version__)).encode())
-    return Path(folder).expanduser()/f'features-{d.hexdigest()}.npy'
+    def name(layer): own = d.copy(); own.update(repr((layer, pool, precision, torch.__version__, torchvision.__version__)).encode()); return f'features-{own.hexdigest()}.npy'
+    return {l: Path(folder).expanduser()/name(l) for l in layers}
 
 # %% ../nbs/02a_evaluate.ipynb #04bd2e0c
 if TYPE_CHECKING:                                                      # one layer gives a tensor, several a dict
@@ -198,7 +200,7 @@ def embed(
     if pool is not None and pool != 'paper' and not (isinstance(pool, int) and pool >= 1): raise ValueError(f"pool must be None, 'paper' or at least 1, got {pool!r}")
     device = _device(encoder); kind = str(precision_dtype(precision, device))            # (what 'auto' means here)
     layers:list = list(layer) if isinstance(layer, (list, tuple)) else [layer]; names = list(getattr(encoder, 'tap_names', ())); tap = all(l in names for l in layers)
-    files = {} if cache is None else {l: _feature_file(cache, encoder, images, l, pool, kind) for l in layers}; out = {}
+    files = {} if cache is None else _feature_files(cache, encoder, images, layers, pool, kind); out = {}
     for l,f in files.items():
         try: h = torch.from_numpy(np.load(f, allow_pickle=False))
         except (OSError, ValueError, EOFError): continue                                     # not there, or not whole: made again
@@ -213,7 +215,7 @@ def embed(
                 for l in todo:
                     h = acts[l]
                     if not isinstance(h, Tensor): raise TypeError(f"encoder must put out one tensor, got {type(h).__name__}; name a layer, or wrap it")
-                    if pool is not None and _channels_at_end(h, x.shape[2] == x.shape[3]): raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} gives outputs of shape {tuple(h.shape)}, which look like N×H×W×C; pool wants N×C×H×W: permute them in a wrapper, or give pool=None")
+                    if pool is not None and _channels_at_end(h, tuple(x.shape[2:])): raise ValueError(f"{f'layer {l!r}' if l else 'encoder'} gives outputs of shape {tuple(h.shape)}, which look like N×H×W×C; pool wants N×C×H×W: permute them in a wrapper, or give pool=None")
                     if pool is not None and h.ndim == 4: h = F.adaptive_avg_pool2d(h, _side(pool, h))
                     _check_rows(h, len(x), f'layer {l!r}' if l else 'encoder')
                     h = h.flatten(1)
@@ -225,7 +227,8 @@ def embed(
             if l in files:
                 def write(tmp):
                     with open(tmp, 'wb') as f: np.save(f, out[l].numpy())
-                _atomic(files[l], write)
+                try: _atomic(files[l], write)
+                except OSError as e: warnings.warn(f"cache: features are not kept ({e})", stacklevel=2)          # (they are there all the same)
     return {l: out[l] for l in layers} if isinstance(layer, (list, tuple)) else out[layer]
 
 # %% ../nbs/02a_evaluate.ipynb #b292071b
@@ -810,7 +813,9 @@ class _Protocol:
         for o in few:
             if not (isinstance(o, float) and 0 < o < 1 or isinstance(o, int) and o >= 1): raise ValueError(f"few must hold shares between 0 and 1 or whole numbers a class, got {o!r}")
         if not isinstance(bootstrap, int) or bootstrap < 0: raise ValueError(f"bootstrap must be at least 0, got {bootstrap!r}")
-        n,m = len(train), len(test); self.ya, self.yb, self.k, self.k200 = train.labels, test.labels, min(10, n), min(200, n)
+        n,m = len(train), len(test)
+        if m < 2 and 'uniformity' in self.measures: raise ValueError(f"test must have at least 2 images for 'uniformity', got {m}")
+        self.ya, self.yb, self.k, self.k200 = train.labels, test.labels, min(10, n), min(200, n)
         least = int(self.ya.unique(return_counts=True)[1].min()); self.few = [o for o in few if not isinstance(o, float) or o*least >= .5]          # each class gets an image: shares too small for that are not asked
         self.some = torch.linspace(0, m - 1, min(m, 2500)).long()
         self.rng = np.random.default_rng(seed); self.draws = torch.from_numpy(self.rng.multinomial(m, np.full(m, 1/m), bootstrap).astype(np.float32)) if bootstrap else None
@@ -858,7 +863,7 @@ class _Protocol:
     def __str__(self):
         s, has, t = self.test, set(self.measures), []
         t.append(f"{len(self.train):,} training and {len(s):,} test images of {len(self.yb.unique())} classes at {s.shape[3]}×{s.shape[2]}, {s.shape[1]} channel{'s'*(s.shape[1] > 1)}, normalised as the training set is")
-        t.append(f"features of {'the output' if self.layer is None else self.layer}{f', averaged to {self.pool}×{self.pool}' if isinstance(self.pool, int) else ', averaged to at most 9,600' if self.pool else ''}, frozen, evaluation mode, {self.precision}; raw pixels at most 32×32")
+        t.append(f"features of {'the output' if self.layer is None else self.layer}{f', maps averaged to {self.pool}×{self.pool}' if isinstance(self.pool, int) else ', maps averaged to at most 9,600' if self.pool else ''}, frozen, evaluation mode, {self.precision}; raw pixels at most 32×32")
         if has & {'knn', 'knn200'}: t.append('kNN: cosine, centred on the training mean' + f', k = {self.k} equal votes'*('knn' in has) + f'; knn200: k = {self.k200}, votes exp(s/0.1)'*('knn200' in has))
         if has & {'linear', 'few'}: t.append('linear: logistic regression on standardised features, λ of 100 … 1e-5 by loss on a held-out 20 % of the training rows, then all of them')
         if 'few' in has: t.append(f"few labels ({', '.join(_few_name(o)[8:] for o in self.few)}): mean of three draws, λ = 0.01 where a class has one")
@@ -881,6 +886,7 @@ def _represented(encoder, train, test, untrained, with_labels, seed):
     who = {name: list(e) if isinstance(e, list) else [e] for name,e in (encoder if isinstance(encoder, dict) else {'encoder': encoder}).items()}; nets = {}
     for name,es in who.items():
         if not es or not all(isinstance(e, nn.Module) or isinstance(e, tuple) and len(e) == 2 for e in es): raise TypeError(f"encoder: {name!r} must be a module, features (train, test), or a list of either, got {type(es[0]).__name__ if es else 'an empty list'}")
+        if len({isinstance(e, nn.Module) for e in es}) > 1: raise TypeError(f"encoder: {name!r} must be a list of modules or one of features, got both in one")
         if isinstance(es[0], nn.Module): nets.setdefault(_architecture(es[0]), (name, es[0]))
     before, after = {'raw pixels': [(_raw(train), _raw(test))]}, {}
     made = callable(untrained)                         # then it says which network, whatever others there are

@@ -82,8 +82,9 @@ def _read(path):
     "A notebook, or None for what is none"
     try: nb = json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError): return None
+    words = lambda o: isinstance(o, str) or isinstance(o, list) and all(isinstance(l, str) for l in o)
     fits = lambda o, **kinds: isinstance(o, dict) and all(isinstance(o[k], kind) for k,kind in kinds.items() if k in o)
-    whole = fits(nb, cells=list, metadata=dict) and 'cells' in nb and fits(nb.get('metadata', {}), dl4ia=dict) and all(fits(c, outputs=list, source=(str, list)) and 'cell_type' in c and all(fits(o, data=dict) for o in c.get('outputs', [])) for c in nb['cells'])
+    whole = fits(nb, cells=list, metadata=dict) and 'cells' in nb and fits(nb.get('metadata', {}), dl4ia=dict) and all(fits(c, outputs=list) and words(c.get('source', '')) and 'cell_type' in c and all(fits(o, data=dict) and words(o.get('text', '')) and words(o.get('data', {}).get('text/plain', '')) for o in c.get('outputs', [])) for c in nb['cells'])
     return nb if whole else None
 
 def _worked_on(path):
@@ -121,7 +122,7 @@ def _verdicts(nb):
     for c in nb['cells']:
         for o in c.get('outputs', []) if c['cell_type'] == 'code' else []:
             d = o.get('data', {}); v = d.get(Verdict.mime)
-            if isinstance(v, dict) and v.get('exercise') in TASKS: got[v['exercise']] = (v.get('status'), v.get('mistake', '')); continue
+            if isinstance(v, dict) and isinstance(v.get('exercise'), str) and v['exercise'] in TASKS: got[v['exercise']] = (v.get('status'), v.get('mistake', '')); continue
             for m in re.finditer(r'^([\w-]+): (' + '|'.join(words) + r')(?: \(([\w-]+)\))?\.', ''.join(d.get('text/plain', o.get('text', ''))), re.M):
                 if m[1] in TASKS: got[m[1]] = (words[m[2]], m[3] or '')
     return got

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 import numpy as np
 import PIL
-from .data import IMAGE_SUFFIXES, _check_n, _check_reading, _decode, _save_npz, cache_dir
+from .data import IMAGE_SUFFIXES, _as_they_are, _check_n, _check_reading, _decode, _save_npz, cache_dir
 
 # %% ../nbs/00d_folders.ipynb #da25d888
 def scan_folder(
@@ -76,12 +76,13 @@ class _Store:
         os.truncate(self.file, n*int(np.prod(shape))); text = json.dumps(dict(made=_made, pixels=self.file.name, names=[f[0] for f in files], reasons=reasons)).encode('utf-8', 'surrogateescape')
         self.pixels = None
         _save_npz(self.root/'index.npz', text=np.frombuffer(text, np.uint8), shape=np.array((n, *shape)), bytes=np.array([f[1] for f in files], np.int64), times=np.array([f[2] for f in files], np.int64), rows=np.array(rows, np.int64), digests=np.frombuffer(b''.join(digests), np.uint8).reshape(-1, 16))
+        file, self.file = self.file, None                                      # from here on it is the one that counts, and `drop` leaves it
         for f in self.root.glob('pixels-*.bin'):
-            if f != self.file:
+            if f != file:
                 try:
                     if f == self.old or time.time() - f.stat().st_mtime > 86400: f.unlink()         # (a newer one may be what another process is writing)
                 except OSError: pass                                           # another process still reads it
-        return np.memmap(self.file, np.uint8, 'c', shape=(n, *shape))
+        return np.memmap(file, np.uint8, 'c', shape=(n, *shape))
     def drop(self):
         "Leave nothing of a reading that came to no end"
         try: self.file.unlink()
@@ -139,6 +140,6 @@ def _read_folder(cls, path, size, on_error, channels, cache, workers, progress, 
     if 0 < (top := int(pixels[: n: max(1, n//64)].max())) < 32: warnings.warn(f"no pixel of the pictures in {path} is brighter than {top} of 255: where 10 or 12 bits were stored as 16, multiply by 64 or 16 first (65535 is white)", stacklevel=3)
     kept = [i for i,r in enumerate(rows) if r >= 0]
     at = {c: i for i,c in enumerate(classes or ())}
-    res = cls(pixels, None if classes is None else np.array([at[tops[i]] for i in kept], np.int64), classes, **(dict(name=path.name, source=str(path)) | kw))
+    res = cls(_as_they_are(cls, pixels), None if classes is None else np.array([at[tops[i]] for i in kept], np.int64), classes, **(dict(name=path.name, source=str(path)) | kw))
     res.files, res.skipped, res.duplicates = [files[i][0] for i in kept], [(str(path/f), why) for f,why in skipped], n - len({digests[i] for i in kept})
     return res

@@ -69,7 +69,8 @@ class GaussianPair:
     )->Tensor:       # (n, m) log p(x2 | x1)/p(x2)
         "Log density ratio of every first view with every candidate"
         r,v = self.rho, 1 - self.rho**2
-        return self.information + r/v*(x1 @ x2.T) - r*r/(2*v)*(x1.square().sum(1)[:, None] + x2.square().sum(1))
+        with _full_products(x1.device): S = x1 @ x2.T
+        return self.information + r/v*S - r*r/(2*v)*(x1.square().sum(1)[:, None] + x2.square().sum(1))
 
 # %% ../nbs/06_infonce.ipynb #3277d49c
 def info_nce(

@@ -387,7 +387,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if pts.stream: raise TypeError("init must be a word or an array for batches of points, got a function, which needs all of them at once")
         rng, X = np.random.RandomState(int(torch.randint(2**31 - 1, (1,), generator=g))), pts.leave(pts.X if at is None else pts.X[at.to(pts.X.device)])
         if isinstance(X, np.ndarray): X = X.view(); X.flags.writeable = False             # (these may be the caller's own)
-        return self._fitting(self.init(X, self.n_clusters, random_state=rng), pts)
+        before = X._version if isinstance(X, Tensor) and at is None and not X.is_inference() else None; C = self.init(X, self.n_clusters, random_state=rng)
+        if before is not None and X._version != before: raise ValueError("init must leave the points as they are, got a function that has changed them: give it a copy to work on (X.clone())")
+        return self._fitting(C, pts)
 
     def _start(self, pts, g, w):
         "k starting centres (float64, on the scale of the working)"
@@ -429,15 +431,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 for take,j in _moves(pts.pieces, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
                     for at,x in pts.pieces(take):
                         one, wa = torch.full_like(at, j), None if w is None else w[at]
-                        _hand_on(S, x, to[at], one, wa)
+                        if pts.stream: _hand_on(S, x, to[at], one, wa)
                         W += _sizes(one, wa, k) - _sizes(to[at], wa, k); to[at] = j        # (may be handed on)
+                if not pts.stream: S = self._sums(pts, to, w, k)
             elif n_empty and self.empty == 'drop': live = W > 0
-            new = torch.where(W[:,None] > 0, S/W[:,None], C) if n_empty else S/W[:,None]
-            if self.spherical:
-                l = new.norm(dim=1, keepdim=True)
-                new = torch.where(l > 1e-12, new/l.clamp_min(1e-12), C)    # directions that cancel out leave none: the old centre stays
-            if self._world is not None: new = self._world.first(new)        # devices of other kinds may differ in a last digit, and must not part
-            shift = float(torch.linalg.vector_norm(new - C))**2
+            new = self._means(S, W, C); shift = float(torch.linalg.vector_norm(new - C))**2
             hist.append(dict(iteration=i, inertia=pts.back(max(J, 0.)), shift=shift**.5/pts.out, changed=changed, n_empty=n_empty, n_close=close, seconds=0.))
             C = new
             if live is not None:
@@ -446,7 +444,23 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 C,sums,k,labels,shift = C[live], sums[live], int(live.sum()), None if lost else to[labels], math.inf
             hist[-1]['seconds'] = time.perf_counter() - t
             if changed == 0 and n_empty == 0 or shift <= tol: break
+        if not fresh and live is None and S is sums: sums = self._sums(pts, labels, w, k); C = self._means(sums, size, C)          # anew from all points: a huge one that came and went takes digits of small ones with it
         return C, labels, None if labels is None else sums, hist, trace
+
+    def _means(self, S, W, C):
+        "Centres from the clusters' sums and sizes; the old ones where there are none"
+        new = torch.where(W[:,None] > 0, S/W[:,None], C)
+        if self.spherical:
+            l = new.norm(dim=1, keepdim=True)
+            new = torch.where(l > 1e-12, new/l.clamp_min(1e-12), C)        # directions that cancel out leave none: the old centre stays
+        return new if self._world is None else self._world.first(new)       # devices of other kinds may differ in a last digit, and must not part
+
+    @staticmethod
+    def _sums(pts, labels, w, k):
+        "The clusters' sums, of all points"
+        sums = torch.zeros(k, pts.d, dtype=torch.float64, device=pts.device)
+        for i,x in pts.scaled(_part(pts.d)): s = slice(i, i + len(x)); _add(sums, x, labels[s], None if w is None else w[s])
+        return sums
 
     @staticmethod
     def _carry(pts, sums, old, new, w):
@@ -499,7 +513,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         some, ws = pts, w                                                   # what is iterated on
         if self.max_points_per_cluster is not None and pts.n > (most := k*self.max_points_per_cluster):
             at = _some(pts.n, most, g, w).to(pts.device); ws = None if w is None else w[at]
-            some = self._shared(pts.rows(at)/pts.out if pts.stream else pts.X.index_select(0, at.to(pts.X.device)), pts.name)
+            some = self._shared(pts.rows(at)/pts.out if pts.stream else pts.X.index_select(0, at.to(pts.X.device)), pts.name); some.leave = pts.leave
         given, some.asked = self._given(some), self.screen
         spread, tol = self._spread(some, ws), self._still(some, ws)
         best:tuple|None = None
@@ -511,10 +525,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             inertia = self._inertia(some, C, some.assign(C, labels)[0], ws) if starts > 1 else 0.
             if best is None or inertia < best[0]: best = inertia,C,labels,sums,hist,trace
         assert best is not None
-        _,C,labels,sums,self.history_,trace = best
+        _,C,labels,sums,hist,trace = best
         if some is pts: self._finish(pts, C, labels, w, None if pts.stream else sums, spread)
         else: pts.choose(len(C), self.screen); self._finish(pts, pts.inward(C/some.out), None, w)
-        self.n_iter_ = len(self.history_)
+        self.history_, self.n_iter_ = hist, len(hist)
         if self.trace: self.trace_ = [dict(centers=pts.leave(c/some.out), labels=pts.leave(l)) for c,l in trace] + [dict(centers=self.cluster_centers_, labels=self.labels_)]
         elif hasattr(self, 'trace_'): del self.trace_
         self._fitted_to(X, pts)
@@ -591,12 +605,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     ):      # Euclidean distances, m×k, at least float32 (spherical: between points and centres of unit length)
         "Distance of every point to every centre; raises what `predict` raises"
         pts,C = self._seen(X)
-        mu = 0. if pts.mu is None else pts.mu.double()
-        c, W, s = C - mu, pts.dtype, 1.
+        mu = None if bool((C.to(pts.dtype) == C).all()) else pts.mu                # (centres that its dtype holds, as after a fit, are compared with points as they came: taking a mean away would round those near 0)
+        c, W, s = C if mu is None else C - mu.double(), pts.dtype if mu is None else torch.float64, 1.
         top = float(c.abs().max())
         if pts.scale > 1 or top > 1e15: W, s = torch.float64, max(1., top)           # points far smaller than the centres, or vast centres, whose squares would leave the range of floats
         c = (c/s).to(W)
-        return pts.leave(torch.cat([_cdist((x if pts.mu is None else x - pts.mu).to(W)/s, c)*(s/pts.out) for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
+        return pts.leave(torch.cat([_cdist((x.to(W) if mu is None else x.to(W) - mu)/s, c)*(s/pts.out) for _,x in pts.scaled(max(256, 2**22//max(pts.d, len(C))))]), wide=True)
 
     def fit_transform(self,
         X,                   # Points, n×d
@@ -661,22 +675,25 @@ class MiniBatchKMeans(KMeans):
         "Move the centres `C` and their counts `N` by one batch; the batch's inertia before the move, and the counts it adds"
         sums = torch.zeros_like(C); _add(sums, x, labels, w)
         size = _sizes(labels, w, len(C)).double()
-        c,s = C - mu, sums - size[:,None]*mu
-        J = float(sq.sum() if w is None else sq.dot(w)) - 2*float((c*s).sum()) + float((size*c.pow(2).sum(1)).sum())
+        c,s, total = C - mu, sums - size[:,None]*mu, float(sq.sum() if w is None else sq.dot(w))
+        J = total - 2*float((c*s).sum()) + float((size*c.pow(2).sum(1)).sum())
+        if J < 1e-6*total: d = self._sq_from(C, x, labels); J = float(d.sum() if w is None else d.dot(w))          # the difference of large numbers: from the distances instead
         N += size
         hit = size > 0
         C[hit] += (sums[hit] - size[hit,None]*C[hit])/N[hit,None]          # each centre is the mean of all it has been given
         if self.spherical: C /= C.norm(dim=1, keepdim=True).clamp_min(1e-12)
         return max(J, 0.), size
 
-    def _revive(self, C, N, dead, x, sq, labels, w, g, mu):
+    @staticmethod
+    def _sq_from(C, x, labels): return (x.double() - C[labels]).square().sum(1)
+
+    def _revive(self, C, N, dead, x, labels, w, g):
         "Give clusters that have starved some points of this batch, and take their weight from the clusters that had them"
         here = labels if w is None else torch.where(w > 0, labels, -1)
         live = torch.bincount(here[here >= 0], minlength=len(C))
         live[~dead & (live == 0)] = -1                                     # no point here, and not dead
-        d = lambda: (sq - (2*(x.double() - mu)*(C[labels] - mu) - (C[labels] - mu)**2).sum(1))
         to, m = here.clone(), torch.ones(len(x), dtype=torch.float64, device=N.device) if w is None else w
-        for take,j in (moves := _moves(lambda at: [(at, x[at])], d, here, live, self.empty, g)): to[take] = j
+        for take,j in (moves := _moves(lambda at: [(at, x[at])], lambda: self._sq_from(C, x, labels), here, live, self.empty, g)): to[take] = j
         moved = to != here; N -= _sizes(here[moved], m[moved], len(N))     # once a point, however often it was handed on
         for _,j in moves: at = to == j; N[j] = m[at].sum(); C[j] = (m[at, None]*x[at].double()).sum(0)/N[j]
         if self.spherical: C /= C.norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -697,7 +714,7 @@ class MiniBatchKMeans(KMeans):
         C = self._begin(pts, g, w).clone()
         mu, N = 0. if pts.mu is None else pts.mu.double(), torch.zeros(k, dtype=torch.float64, device=pts.device)
         pts.choose(k, self.screen)
-        labels, self.history_, self.n_steps_, best, stale = None, [], 0, math.inf, 0
+        labels, history, steps, best, stale = None, [], 0, math.inf, 0
         tol = self._still(pts, w)
         for epoch in range(self.max_iter):
             t, old, J, seen = time.perf_counter(), C.clone(), 0., torch.zeros_like(N)
@@ -706,17 +723,16 @@ class MiniBatchKMeans(KMeans):
             for at,x,l in pts.steps(C, order, self.batch_size, labels):
                 wb,sq = None if w is None else w[at], pts.sq[at]
                 j,size = self._step(C, N, x, sq, l, wb, mu)
-                J += j; seen += size; new[at] = l; self.n_steps_ += 1
+                J += j; seen += size; new[at] = l; steps += 1
             changed = pts.n if labels is None else int((labels != new).sum())
             labels, dead = new, (seen == 0)
-            if dead.any() and self.empty != 'keep': self._revive(C, N, dead, x, sq, l, wb, g, mu)
+            if dead.any() and self.empty != 'keep': self._revive(C, N, dead, x, l, wb, g)
             shift = float((C - old).pow(2).sum())
-            self.history_.append(dict(iteration=epoch, inertia=pts.back(J), shift=shift**.5/pts.out, changed=changed, n_empty=int(dead.sum()), seconds=time.perf_counter() - t))
+            history.append(dict(iteration=epoch, inertia=pts.back(J), shift=shift**.5/pts.out, changed=changed, n_empty=int(dead.sum()), seconds=time.perf_counter() - t))
             stale = 0 if J < best else stale + 1; best = min(best, J)
             if shift <= tol or self.max_no_improvement is not None and stale >= self.max_no_improvement: break
-        self._exact,self.counts_ = (C/pts.out).cpu(), N.cpu().numpy()
         self._finish(pts, C, labels, w)
-        self.n_iter_ = len(self.history_); self._fitted_to(X, pts)
+        self._exact, self.counts_, self.history_, self.n_iter_, self.n_steps_ = (C/pts.out).cpu(), N.cpu().numpy(), history, len(history), steps; self._fitted_to(X, pts)
         self._warn_of_empty(k, w, 'the centres have moved since they were last given one, or X has fewer distinct rows than n_clusters')
         return self
 
@@ -735,10 +751,9 @@ class MiniBatchKMeans(KMeans):
         if pts.stream: raise TypeError("X must be one batch of points: call partial_fit once for each")
         if not first and len(self._exact) != self.n_clusters: raise ValueError(f"n_clusters was {len(self._exact)} when the first batch came and is {self.n_clusters} now: begin anew with a new MiniBatchKMeans")
         w = _weights(sample_weight, pts.n, pts.device)
-        self._rng = g = getattr(self, '_rng', None) or _generator(self.random_state)
         if first:
             _check_k(self.n_clusters, pts.n, 'n_clusters')
-            C, N, self.n_steps_, self.n_iter_, self.history_ = self._begin(pts, g, w).clone(), torch.zeros(self.n_clusters, dtype=torch.float64, device=pts.device), 0, 0, []
+            C, N, self.n_steps_, self.n_iter_, self.history_ = self._begin(pts, _generator(self.random_state), w).clone(), torch.zeros(self.n_clusters, dtype=torch.float64, device=pts.device), 0, 0, []
         else: C,N = self._exact.to(pts.device)*pts.out, torch.from_numpy(self.counts_.copy()).to(pts.device)
         t,old,mu = time.perf_counter(), C.clone(), 0. if pts.mu is None else pts.mu.double()
         labels = pts.choose(len(C), self.screen).assign(C)[0]

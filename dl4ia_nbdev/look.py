@@ -113,13 +113,13 @@ def plot_similarities(
     H,                   # (n, d) features
     labels=None,         # (n,) integer labels: positives are pairs of one class; None with `partners`
     partners=None,       # (n, d) features of other views: positives are row i of both
-    most:int=1000,       # Rows that are compared with each other, evenly spaced
+    most:int=1000,       # Rows that are compared with each other, drawn by lot, always the same
     ax:Axes|None=None,   # Axes to draw into, or None for a new figure
     title:str|None=None, # Text above; the area under the ROC curve is added
 )->Axes:                 # The axes
     "Histograms of the cosine similarity of positives and of negatives, after centring, and how often a positive is the more similar one (area under the ROC curve); raises `ValueError` unless labels or partners are given, and for sets without positives or negatives"
     if (labels is None) == (partners is None): raise ValueError("labels or partners: exactly one of the two is wanted")
-    x = _single(H, 'H').cpu(); i = torch.linspace(0, len(x) - 1, min(most, len(x))).long(); a = _directions(x[i], x.mean(0))
+    x = _single(H, 'H').cpu(); i = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:most].sort().values; a = _directions(x[i], x.mean(0))
     if labels is not None: y = _features(H, labels, ('H', 'labels'))[1].cpu()[i]; b,same = a, y[:, None] == y; keep = torch.ones(len(a), len(a)).triu(1).bool()
     else:
         z = _single(partners, 'partners').cpu()

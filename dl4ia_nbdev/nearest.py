@@ -333,7 +333,7 @@ def _packed(x, raw, length, c, m, work=None):
     column's number, one running minimum finds both the smallest score and its place"""
     (n,d),k = x.shape,len(c.C)
     bits = 8 if k <= 256 else max(10, (k - 1).bit_length())
-    R = c.most + float(length.max())*c.top*1.001                           # no score is larger
+    R = c.most + float(length.max())*c.top*(1.001 + 4*_u_mm(x))            # no score is larger
     M = 2.**(math.frexp(R)[1] + bits - 7); q = M*2**-23                    # scores + 1.5·M lie in [M, 2·M), in steps of q
     const, col, one = c.const + 1.5*M, torch.arange(k, dtype=torch.int32), 2**bits - 1
     passes = _passes(d)
@@ -725,7 +725,8 @@ def _loops_right(code):
         if not torch.equal(_in_one(code, x, x, length, _Centres(C, None, True, torch.float32, screen), V, codes, None, 128)[0], old): return False
     code._add(mine.numpy(), x.numpy(), new.numpy(), 1.); code._move(mine.numpy(), x.numpy(), np.arange(300), new.numpy(), old.numpy(), 300)
     y = x.double(); sums.index_add_(0, new, y).index_add_(0, old, y).index_add_(0, new, y, alpha=-1)
-    return torch.equal(mine, sums) and code._shares_threads()
+    wide = torch.zeros_like(sums); code._add(wide.numpy(), y.numpy(), new.numpy(), 1.); code._move(wide.numpy(), y.numpy(), np.arange(300), new.numpy(), old.numpy(), 300)
+    return torch.equal(mine, sums) and torch.equal(wide, sums) and code._shares_threads()
 
 def _in_one(code, x, raw, length, c, V, codes, prev, m, work=None):
     """What `_halved` returns, by one loop of `code` after the product. `prev` may be None; where `V` is None the product is one of floats"""
@@ -787,6 +788,7 @@ class _Points:
         for b in self.X():
             b,_,_ = _tensor(self._batch(b), f'a batch of {self.name}')
             if b.shape[1] != self.d: raise ValueError(f"every batch of {self.name} must have {self.d} features as the first has, got {b.shape[1]}")
+            if self.n is not None and i + len(b) > self.n: raise ValueError(f"{self.name} must give the same points each time it is read, got {self.n} the first time and {i + len(b)} or more now")
             for x in b.split(m):
                 if self.marks is not None and i + len(x) <= self.n and (other := self._mark(x) != self.marks[i:i+len(x)]).any():
                     raise ValueError(f"{self.name} must give the same points in the same order each time it is read, got another one at row {i + int(other.nonzero()[0])}: a loader must not shuffle (MiniBatchKMeans.partial_fit takes batches in any order)")
@@ -924,12 +926,14 @@ class _Points:
 
     def choose(self, k, screen='auto'):
         "Pick the way of a pass over k centres"
+        narrow = self.d <= 2**31//127**2                                    # (products of codes of a byte fit into four)
+        if screen == 'int8' and not narrow: screen = 'none'
         if self.device.type != 'cpu' or self.d < 2: screen = 'none'                     # (one column: torch 2.4's integer product is wrong there)
         elif screen in (right := dict(int8=_int8_right, bfloat16=_bfloat16_right)) and not right[screen](): screen = 'none'
         elif screen == 'auto':
             ways = []
             if self.n >= 1024 and _csr_works():
-                if k >= 128 and self.d >= 32 and k*self.d >= 2**15 and _int8_pays(): ways.append('int8')
+                if k >= 128 and self.d >= 32 and k*self.d >= 2**15 and narrow and _int8_pays(): ways.append('int8')
                 if k >= 32 and self.d >= 16 and _bfloat16_pays(*(min(1 << (v - 1).bit_length(), most) for v,most in ((self.d, 256), (k, 512)))) and not (ways and _int8_faster()): ways.append('bfloat16')
             screen = ways[-1] if ways else 'none'
         if screen != self.screen: self.V = self.Q = None                   # codes of another kind

@@ -7,7 +7,7 @@ __all__ = ['Player', 'play_kmeans', 'drag_kmeans', 'play_maps', 'play_maximise',
            'play_neighbours']
 
 # %% ../nbs/09a_play.ipynb #91a2d49c
-import math
+import math, numbers
 import torch
 import matplotlib.pyplot as plt
 from torch import nn
@@ -44,6 +44,7 @@ class Player:
         for k,v in given.items():
             if k not in self.controls: raise ValueError(f"{k} is no control, there are {list(self.controls)}")
             c = self.controls[k]
+            if isinstance(c, tuple) and all(isinstance(o, int) for o in c) and (isinstance(v, bool) or not isinstance(v, numbers.Integral)): raise ValueError(f"{k} must be a whole number, got {v!r}")
             if isinstance(c, list) and v not in c or isinstance(c, tuple) and not c[0] <= v <= c[1]: raise ValueError(f"{k} must be {'one of' if isinstance(c, list) else 'between'} {c if isinstance(c, list) else c[:2]}, got {v!r}")
         return self.start | given
     def _painted(self, states, ncol=1):
@@ -123,7 +124,7 @@ def play_maps(
     conv = next(o for o in net.modules() if isinstance(o, nn.Conv2d)); x = images.normalize(images.images[:24]).to(conv.weight)
     with keep_modes(net), torch.no_grad(): net.eval(); every = net.taps(x, layers[-1]); acts = {l: every[l].float().cpu() for l in layers}
     def paint(fig, layer, filter, picture):
-        a = acts[layer]; c = min(filter, a.shape[1] - 1); m = a[picture, c]; first = layer == layers[0] and conv.weight.shape[1] in (1, 3)
+        a = acts[layer]; c = min(filter, a.shape[1] - 1); m = a[picture, c]; first = layer == layers[0] and conv.weight.shape[1] in (1, 2, 3)
         axs = fig.subplots(1, 3 + first); show_image(images.images[picture], ax=axs[0], title=f'picture {picture}')
         if first: show_filters(conv.weight[c:c + 1].detach().float().cpu(), ax=axs[1], title=f'filter {c}')
         ax = axs[-2]; ax.imshow(m, cmap='magma', vmin=0, vmax=max(1e-9, float(a[:, c].max()))); ax.set_axis_off(); ax.set_title(f'map {layer}, {c}\nsum {float(m.sum()):.3g}', fontsize=10)

@@ -92,7 +92,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, t): t = t.clone(); torch.distributed.all_reduce(t); return t
     @staticmethod
-    def backward(ctx, g): g = g.contiguous().clone(); torch.distributed.all_reduce(g); return g
+    def backward(ctx, g): return _Sum.apply(g.contiguous())                       # (can be differentiated again)
 
 def _norm(m, x, world):
     "Batch norm with the mean and variance over the rows of all processes"
@@ -100,12 +100,14 @@ def _norm(m, x, world):
     axes, shape, y = [0, *range(2, x.ndim)], (1, -1) + (1,)*(x.ndim - 2), x if x.dtype == torch.float64 else x.float()
     counts = 0. if world._idle else 1.
     s = _Sum.apply(counts*torch.cat([y.sum(axes), y.new_tensor([y.numel()/y.shape[1]])])); n = s[-1].detach(); mean = s[:-1]/n
+    if n == 1: raise ValueError(f"{type(m).__name__} needs more than 1 value a channel in training, got 1 in all processes together")
     y = y - mean.view(shape); var = _Sum.apply(counts*y.square().sum(axes))/n
     if m.track_running_stats:
         m.num_batches_tracked.add_(1); share = 1/float(m.num_batches_tracked) if m.momentum is None else m.momentum
         with torch.no_grad(): m.running_mean.lerp_(mean.to(m.running_mean.dtype), share); m.running_var.lerp_((var*n/(n - 1).clamp_min(1)).to(m.running_var.dtype), share)
     y = y*(var + m.eps).rsqrt().view(shape)
-    if m.affine: y = y*m.weight.view(shape) + m.bias.view(shape)
+    if m.weight is not None: y = y*m.weight.view(shape)
+    if m.bias is not None: y = y + m.bias.view(shape)
     return y.to(x.dtype)
 
 def _sync_norm(m, sync, world, x): return _norm(m.train(sync.training), x, world) if world._thin else nn.SyncBatchNorm.forward(sync, x)
@@ -115,8 +117,10 @@ def whole_batch_norm(
     model:nn.Module,   # Any module
     world:World,       # The processes
 ):
-    "Inside the block the batch norms of `model` see the rows of all processes; else each would normalise its own few, and SimCLR could tell partners by the process they came from (Chen et al. 2020, §2.2)"
+    "Inside the block the batch norms of `model` see the rows of all processes; else each would normalise its own few, and SimCLR could tell partners by the process they came from (Chen et al. 2020, §2.2). Raises `ValueError` for a batch norm with a `forward` of its own, which would be left out"
     norms = [(n, m) for n,m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and not isinstance(m, nn.SyncBatchNorm)] if world.size > 1 else []
+    for n,m in norms:
+        if type(m).forward is not nn.modules.batchnorm._BatchNorm.forward or 'forward' in vars(m): raise ValueError(f"model: {n or type(m).__name__} is a batch norm with a forward of its own ({type(m).__name__}), which several processes would leave out: write it as a batch norm and what follows it")
     swapped = []
     try:
         for name,m in norms:
@@ -132,7 +136,7 @@ def whole_batch_norm(
 
 # %% ../nbs/00e_processes.ipynb #03b5b05f
 def sizing(
-    measured:dict,              # A row of what benchmarks/scale.py wrote: `method`, `train`, `features` and `views` in images a second, `flop`, `kept`, `parameters`, `width`, `kmeans`
+    measured:dict,              # A row of what benchmarks/scale.py wrote: `method`, `train`, `features` and `views` in images a second, `size`, `kept`, `parameters` and, of DeepCluster, `width` and `kmeans`
     devices:int,                # W
     batch:int=4096,             # Images a step, over all devices
     images:int=1_281_167,       # n
@@ -142,7 +146,7 @@ def sizing(
     per_machine:int=8,          # Devices that share a machine
     local:float=200e9,          # Bytes a second that a device sends within its machine
     between:float=25e9,         # Bytes a second that it sends to other machines
-)->dict:                        # seconds, bytes and what is the limit
+)->dict:                        # seconds of an epoch and of its parts, bytes sent in a step, kept in memory and read in a second
     "Time, traffic and memory of an epoch on many devices, from what one does; raises `ValueError` for numbers that are not positive"
     for name,v in (('devices', devices), ('batch', batch), ('images', images), ('clusters', clusters), ('axes', axes), ('iterations', iterations), ('per_machine', per_machine), ('local', local), ('between', between)):
         if not v > 0: raise ValueError(f"{name} must be positive, got {v!r}")

@@ -60,6 +60,13 @@ class FactorPairs(ImageSet):
     )->'FactorPairs':
         "As in `ImageSet`"
         return self._pairing(super().with_labels(labels, class_names), slice(None))
+    @classmethod
+    def load(cls,
+        path,             # A folder that `save` wrote
+        memmap:bool=True, # As in `ImageSet`
+    )->ImageSet:
+        "What `save` wrote, as an `ImageSet`: the images and their labels, without the factors; raises what `ImageSet.load` raises"
+        return ImageSet.load(path, memmap)
     def task(self,
         name:str, # A factor
     )->ImageSet:

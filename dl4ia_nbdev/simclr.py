@@ -17,8 +17,8 @@ from .data import ImageSet, _check_seed
 from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World
-from .train import Progress, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
-from .views import Augment, Normalize, RandomResizedCrop, Views, _generator, simclr_cifar, simclr_imagenet
+from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .views import Augment, Normalize, RandomResizedCrop, Views, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
 _keep = 1 << 22   # entries of the matrix that stay in memory between the two passes: 16 MiB of float32
@@ -120,6 +120,8 @@ class _NTXent(torch.autograd.Function):
         a,b = (d*ctx.g).chunk(2)
         return a.to(ctx.kinds[0]), b.to(ctx.kinds[1]), None, None, None, None
 
+class _NotFinite(ValueError): "Projections that are no numbers, here or in another process"
+
 def _check_pair(z1, z2):
     "Two (N, d) of floats, or an error that says what came"
     for name,z in (('z1', z1), ('z2', z2)):
@@ -149,7 +151,8 @@ def nt_xent(
     loss = _NTXent.apply(z1, z2, float(temperature), tile, world, rows)
     if not torch.isfinite(loss):
         for name,z in (('z1', z1), ('z2', z2)):
-            if not torch.isfinite(z).all(): raise ValueError(f"{name} must be finite, got NaN or infinity in {int((~torch.isfinite(z)).any(1).sum())} of {len(z)} rows")
+            if not torch.isfinite(z).all(): raise _NotFinite(f"{name} must be finite, got NaN or infinity in {int((~torch.isfinite(z)).any(1).sum())} of {len(z)} rows")
+        if gather: raise _NotFinite("z1 and z2 must be finite in all processes, got NaN or infinity in another one")
     return loss
 
 # %% ../nbs/05_simclr.ipynb #5435e245
@@ -229,11 +232,7 @@ _RATES = dict(lars=.075*16, sgd=.05, adamw=1e-3)   # at 256 images a batch
 
 def _own_views(views, x, seed, world, n):
     "First and second views of this process's share `x` of a batch of `n`: drawn for the whole batch, so that they do not depend on the number of processes"
-    if world.size == 1: return views._both(x, seed)[0]
-    g, mine = _generator(seed), torch.arange(world.rank, n, world.size)
-    take = lambda p, rows: {k: {m: v[rows] for m,v in q.items()} for k,q in p.items()}
-    if views.second is None: return views.first._run(x, torch.arange(len(x)).repeat(2), take(views.first._draw(x, 2*n, g), torch.cat([mine, n + mine])), views.first._check(x))
-    return torch.cat([a(x, params=take(p, mine)) for a,p in [(a, a._draw(x, n, g)) for a in (views.first, views.second)]])
+    return views._both(x, seed, n, torch.arange(world.rank, n, world.size, device='cpu'))[0]
 
 def _changed(views, x, seed):
     "First and second views `x` of a set that makes its own pairs, changed further"
@@ -309,7 +308,7 @@ class SimCLR:
         if isinstance(v, Augment): v = Views(v)
         each = [a for a in (v.first, v.second) if a is not None]; given = [o for a in each for o in a.ops if isinstance(o, Normalize)]; norm = given[0] if given else Normalize(images)
         if any((o.mean, o.std) != (norm.mean, norm.std) for o in given): raise ValueError(f"views must normalise both views alike, or one encoder sees two kinds of images, got {given}")
-        self.norm_ = SimpleNamespace(**{k: torch.tensor(o).expand(images.shape[1]) for k,o in (('mean', norm.mean), ('std', norm.std))})
+        if len(norm.mean) not in (1, images.shape[1]): raise ValueError(f"views must normalise with one number or one a channel ({images.shape[1]}), got {len(norm.mean)}")
         return Views(*(a if any(isinstance(o, Normalize) for o in a.ops) else Augment(*a.ops, norm) for a in each))
 
     def _width(self, views, images, device):
@@ -338,8 +337,7 @@ class SimCLR:
     def _loss(self, z1, z2, gather):
         if self.loss is not None: return self.loss(z1, z2)
         try: return nt_xent(z1, z2, self.temperature, gather=gather)
-        except ValueError as e:
-            if bool(torch.isfinite(z1).all() and torch.isfinite(z2).all()): raise
+        except _NotFinite as e:
             if gather: return (z1.sum() + z2.sum())*math.nan                         # all processes have such a loss, and refuse it together in `fit`
             raise FloatingPointError(f"the projections are no longer finite ({e}); lower the learning rate, or look at the encoder") from e
 
@@ -360,7 +358,7 @@ class SimCLR:
     )->'SimCLR':
         """Train encoder and head. Images stay bytes on the encoder's device and are augmented there. Under `accelerate launch` each process encodes its share of every batch, negatives come from all, and the result is that of one process with the whole (but for a set that makes its own pairs: each process draws its own). Sets `head_`, `lr_` and `history_`: one record an epoch, with the `loss`, its anchors `collapsed` = log(2N − 1) and `information` = log N − loss (nats), and what is watched; the encoder's weights keep the order in memory that trains fastest, channels last (flatten them with `reshape`, not `view`).
 
-        Raises `ValueError` for fewer than two images, for an encoder that has been frozen, does not give one row an image, does not take the views or the images, or not alike, a head that does not take its features, for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
+        Raises `ValueError` for fewer than two images, for an encoder that has been frozen, does not give one row an image, does not take the views or the images, or not alike, a head that does not take its features or does not give one tensor (what an earlier `fit` left stays as it was then), for two views that are normalised differently and when a checkpoint does not fit these settings, encoder, views, loss, head or images or has done more epochs, `FileExistsError` for a checkpoint that exists without `resume`, `FloatingPointError` when the loss is no longer finite."""
         if not isinstance(images, ImageSet): images = ImageSet.from_arrays(images)
         _check_trainable(self.encoder); n = len(images)
         if n < 2: raise ValueError(f"images must be at least 2, or there is nothing to tell apart, got {n}")
@@ -370,16 +368,18 @@ class SimCLR:
         X = None if hasattr(images, 'pairs') else images.images                   # bytes: 50,000 images of CIFAR-10 are 150 MB; on a GPU they stay there if they leave half of it free
         if X is not None and device.type != 'cpu' and (device.type != 'cuda' or X.numel() < torch.cuda.mem_get_info(device)[0]//2): X = X.to(device)
         seed = lambda e: (1_000_003*self.random_state + e) % 2**63
-        steps, self.history_ = n//N, []
+        steps = n//N
         if (fits := _roomy(n, N)) != N: warnings.warn(f"batch_size: {n % N} of {n} images are left out of each epoch, other ones every time, for they are no batch of {N}; batches of {fits} would use nearly all", stacklevel=2)
-        with fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
-            self._order = _Order(self.encoder, weights=True)
+        with _as_before(self, 'norm_', 'history_', 'lr_', 'head_', '_order') as begun, fork_seed(seed(0)), hold_memory(device), Progress(self.epochs, 'SimCLR', self.progress and world.main) as bar:
+            self.history_, self._order, norm = [], _Order(self.encoder, weights=True), next(o for o in views.first.ops if isinstance(o, Normalize))
+            self.norm_ = SimpleNamespace(**{k: torch.tensor(getattr(norm, k)).expand(images.shape[1]) for k in ('mean', 'std')})
             d = self._width(views, images, device)
             self.head_ = (self.projection_head if isinstance(self.projection_head, nn.Module) else projection_head(d, self.projection_head) if self.projection_head else nn.Identity()).to(device)
             with keep_modes(self.head_), torch.no_grad():
                 self.head_.eval()
-                try: self.head_(torch.zeros(2, d, device=device))
+                try: z = self.head_(torch.zeros(2, d, device=device))
                 except RuntimeError as err: raise ValueError(f"projection_head must take the encoder's features, {d} numbers an image: {str(err).splitlines()[0]}") from err
+                if not isinstance(z, Tensor) or z.ndim != 2: raise ValueError(f"projection_head must give one tensor (N, d), got {tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__}")
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_) | (dict(loss=self.loss) if isinstance(self.loss, nn.Module) else {}))
             mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), encoder=_built(self.encoder), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
@@ -387,7 +387,7 @@ class SimCLR:
                 if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)
                 return len(self.history_)
             if start := _take_up(path, world, load): bar.update(start)
-            _remember(self.encoder, self.norm_)
+            begun(); _remember(self.encoder, self.norm_)
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
@@ -397,7 +397,7 @@ class SimCLR:
                         s = (seed(e)*10_007 + 101*i) % 2**63
                         v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else _changed(views, images.pairs(ix, own := s + 1_000_003*world.rank).to(device), own + 37)          # (draws of its own: a set's first numbers shall not be the views')
                         return self._loss(*self._order(m, v).float().chunk(2), gather=world.size > 1)
-                    order = torch.randperm(n)
+                    order = torch.randperm(n, device='cpu')
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]
                     rec = rec | dict(epoch=e, lr=self.lr_*max(_rate(i, self.epochs*steps, self.warmup) for i in range(e*steps, (e + 1)*steps))) | (dict(collapsed=math.log(2*N - 1), information=math.log(N) - rec['loss']) if self.loss is None else {})
                     if self.watch_every and ((e + 1) % self.watch_every == 0 or e == self.epochs - 1): self._watch(images, rec)

@@ -162,7 +162,6 @@ def tour(
             S:dict = dict(seed=int(seed), quick=quick, results=[], train=photo_patches(32, n, seed=seed), test=photo_patches(32, 500, split='test', seed=seed))
             try: folder.mkdir(parents=True, exist_ok=True)
             except OSError as e: raise type(e)(f"out: the folder {folder} cannot be made ({e.strerror})") from e
-            for f in _FILES: (folder/f).unlink(missing_ok=True)
             plt.close(plt.figure())                                                   # a first figure outside of rc_context: Jupyter's backend sets itself up with it, and the context would take that back
             with plt.rc_context({'figure.dpi': 90, 'font.size': 9}):
                 for i,(label,steps,stage) in enumerate(_STAGES, 1):
@@ -171,6 +170,7 @@ def tour(
                     if pressed: raise KeyboardInterrupt
                     times.append(dict(stage=label, seconds=round(time.perf_counter() - t, 1)))
                     done = write('so far'); kept = len(r.sections)
+                    if i == 1: [(folder/f).unlink(missing_ok=True) for f in _FILES[1:]]          # an earlier tour's, whose page has just been replaced
             label = 'the end'
             save_results('results', S['results'], folder, seed=seed, quick=quick, patches=n, seconds=times)
             save_weights(S['dc'].encoder, folder/'encoder.safetensors', variant='small', sobel=True, seed=seed, method='DeepCluster', data='photo_patches')

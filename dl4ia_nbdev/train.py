@@ -230,6 +230,7 @@ def _prepare(model, world):
     if world.size == 1: return model, None
     from accelerate import Accelerator, DistributedDataParallelKwargs
     acc = Accelerator(cpu=world.device.type == 'cpu', kwargs_handlers=[DistributedDataParallelKwargs(static_graph=True)])        # parts of a network may go without a gradient
+    if acc.device.type != world.device.type: raise ValueError(f"model is on {world.device}, but the processes were joined for {acc.device}: give World the encoder's device, World(device), where it is first called")
     return acc.prepare(model), acc
 
 def fit(
@@ -299,15 +300,17 @@ def save_weights(
     "Write a module's state as safetensors, atomically; raises `IsADirectoryError` where `path` is a folder"
     from safetensors.torch import save_file
     state = {k: v.detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
-    return _atomic(path, lambda tmp: save_file(state, tmp, {k: str(v) for k,v in metadata.items()}))
+    return _atomic(path, lambda tmp: save_file(state, tmp, {k: str(v) for k,v in metadata.items()} | {'dl4ia_nbdev digest': _stamp(dict(sorted(state.items())))}))
 
 def _read_safetensors(path):
     "(path, tensors, metadata) of a file; `ValueError` for one of another kind"
     from safetensors import SafetensorError, safe_open
     path = _existing(path)
     try:
-        with safe_open(path, 'pt') as f: return path, {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
+        with safe_open(path, 'pt') as f: state, meta = {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
     except SafetensorError as e: raise ValueError(f"path: {path} is no safetensors file, or is damaged ({e})") from e
+    if meta.pop('dl4ia_nbdev digest', None) not in (None, _stamp(dict(sorted(state.items())))): raise ValueError(f"path: {path} is damaged: its numbers are not those that were written")          # (other people's files, and older ones, have no digest)
+    return path, state, meta
 
 def load_weights(
     model:nn.Module,  # Gets the weights, in place
@@ -382,7 +385,8 @@ def load_run(
     for i,(o,s,was) in enumerate(zip(opts, ck['optimizers'], ck.get('kinds') or [None]*len(opts))):          # (older files do not say)
         mine,theirs = o.state_dict()['param_groups'], s['param_groups']; sizes = [[len(g['params']) for g in q] for q in (mine, theirs)]
         if sizes[0] != sizes[1]: raise ValueError(f"optimizer: number {i + 1} has groups of {sizes[0]} parameters, that of the run {sizes[1]}")
-        if (kind := type(o).__name__) != was if was else mine and set(mine[0]) - set(theirs[0]) and set(theirs[0]) - set(mine[0]): raise ValueError(f"optimizer: number {i + 1} is of another kind than that of the run: {kind}{f' and not {was}' if was else ''}")
+        kind = type(o).__name__
+        if kind != was if was else mine and set(mine[0]) - set(theirs[0]) and set(theirs[0]) - set(mine[0]): raise ValueError(f"optimizer: number {i + 1} is of another kind than that of the run: {kind}{f' and not {was}' if was else ''}")
     model.load_state_dict(ck['model'])
     for o,s in zip(opts, ck['optimizers']): o.load_state_dict(s)
     torch.set_rng_state(ck['rng'])
@@ -424,6 +428,17 @@ def _take_up(path, world, load):
     if -1 in every: raise ValueError(f"checkpoint: {path} could not be taken up by processes {[i for i,o in enumerate(every) if o < 0]}")
     if len(set(every)) > 1: raise ValueError(f"checkpoint: {path} is not the same for all processes, which would go on from epochs {every}")
     return start
+
+@contextmanager
+def _as_before(o, *names):
+    "Gives a function to call when it is certain that the work begins; where the block raises before, `o` has again what it had under these names"
+    had, begun = {k: vars(o)[k] for k in names if k in vars(o)}, []
+    try: yield lambda: begun.append(True)
+    except BaseException:
+        if not begun:
+            for k in names: vars(o).pop(k, None)
+            vars(o).update(had)
+        raise
 
 def _put_down(path, world, save):
     "Write a run once for all processes, where there is a file for it"
@@ -469,24 +484,32 @@ def _known(v, values=True, seen=None):
         def names(c):
             ins = list(dis.get_instructions(c)); own = {i.argval for i in ins if i.opname == 'STORE_GLOBAL' and not values}          # (what it sets itself counts along)
             return [*(i.argval for i in ins if i.opname == 'LOAD_GLOBAL' and i.argval not in own), *(n for o in c.co_consts if inspect.iscode(o) for n in names(o))]
-        def counts(o): return isinstance(o, (Tensor, np.ndarray, nn.Module, int, float, str, tuple)) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed) and (values or not _of(o, _package))
+        def counts(o): return isinstance(o, (Tensor, np.ndarray, nn.Module, int, float, str, tuple, *((list, dict, set) if values else ()))) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed) and (values or not _of(o, _package))
         used = [(k, inner(o)) for k in dict.fromkeys(names(v.__code__)) if counts(o := v.__globals__.get(k))]
-        return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used]
+        return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used, *([inner(tuple(sorted(v.__kwdefaults__.items())))] if v.__kwdefaults__ else [])]
     if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None]
-    if hasattr(v, '__dict__') and (values or kind.startswith(_package + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()]]
+    if hasattr(v, '__dict__') and (values or kind.startswith(_package + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()], *_own_methods(v, values, seen)]
     return kind, _said(v) if not isinstance(v, (list, dict)) else ''
 
 def _told(o):
     "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
     return f"{_said(o)} ({_stamp(_known(o, values=False))[:12]})"
 
-def _methods(cls, values=True, installed=True):
-    "What the functions in a class do, those that it inherits aside; `installed`: also of packages that are installed"
-    return [(k, _known(f, values)) for k,v in sorted(vars(cls).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v)) and (installed or not f.__code__.co_filename.startswith(_installed))]
+def _methods(cls, values=True, installed=True, seen=None):
+    "What the functions in a class do, those that it inherits aside, and the plain values that it holds; `installed`: also of packages that are installed"
+    own = [(k, f) for k,v in sorted(vars(cls).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v)) and (installed or not f.__code__.co_filename.startswith(_installed))]
+    along = {i.argval for _,f in own if not values for i in dis.get_instructions(f) if i.opname == 'STORE_ATTR'}          # (what they set themselves counts along)
+    mine = installed or not str(getattr(sys.modules.get(cls.__module__), '__file__', None) or '').startswith(_installed)
+    plain = [(k, v) for k,v in sorted(vars(cls).items()) if mine and not k.startswith('_') and k not in along and isinstance(v, (int, float, str, tuple, Tensor, np.ndarray, *((list, dict, set) if values else ())))]
+    return [(k, _known(o, values, seen)) for k,o in own + plain]
+
+def _own_methods(o, values, seen=None):
+    "What the user's own classes of an object do, the object's and those that it inherits from"
+    return [own for c in type(o).__mro__ if not _of(c, 'torch', 'torchvision', _package) for own in _methods(c, values, False, seen)]
 
 def _built(module):
     "How a module is made, in a few letters: two with the same weights can differ, by their dropout say"
-    code = [own for m in module.modules() if (own := [f for c in type(m).__mro__ if not _of(c, 'torch', 'torchvision', _package) for f in _methods(c, False, installed=False)])]          # of the user's own classes
+    code = [own for m in module.modules() if (own := _own_methods(m, False))]
     return f"{type(module).__name__} ({_stamp([_said(module), code] if code else _said(module))[:12]})"
 
 def _fingerprint(settings, images):

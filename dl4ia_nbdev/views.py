@@ -10,11 +10,12 @@ __all__ = ['Operator', 'RandomResizedCrop', 'RandomCrop', 'RandomHorizontalFlip'
 # %% ../nbs/04a_views.ipynb #0dcd4fdb
 import math, numbers, re
 from collections.abc import Callable
+from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
-from .nearest import _full_products
+from .nearest import _full_products, _plainly
 from .train import _sample, autocast
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
@@ -199,7 +200,7 @@ def _by_grid(x, box, flip, size):
 
 def _one_by_one(src, rows, box, flip, size, dtype):
     "Bytes on the CPU: torch's resize in whole numbers; (m, C, *size) in [0, 255]"
-    out = torch.empty(len(rows), src.shape[1], *size, dtype=dtype)
+    out = torch.empty(len(rows), src.shape[1], *size, dtype=dtype, device='cpu')
     for o,r,(y,l,h,w),f in zip(out, rows.tolist(), box.tolist(), flip.tolist()):
         v = F.interpolate(src[r:r + 1, :, y:y + h, l:l + w], size, mode='bilinear', antialias=True)[0]
         o.copy_(v.flip(-1) if f else v)
@@ -390,7 +391,7 @@ class GaussianBlur(Operator):
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
         if self.kernel_size is None and min(x.shape[2:]) < 2: raise ValueError(f"x must have at least 2 pixels a side to be blurred, got {x.shape[2]}×{x.shape[3]}")
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
-        k = torch.arange(size//2 + 1, dtype=torch.float64); w = torch.exp(-.5*(k/sigma.double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
+        k = torch.arange(size//2 + 1, dtype=torch.float64, device=sigma.device); w = torch.exp(-.5*(k/sigma.double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
         w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
         return w
     def change(self, x, params):
@@ -440,9 +441,12 @@ class Augment:
     def __init__(self,
         *ops:Operator|Callable[[Tensor], Tensor], # Operators, in order; a crop first, if there is one, then a flip, share one resampling
     ):
-        "Raises `TypeError` for what is no operator and no function and for a crop with a `change` or `apply` of its own, `ValueError` for names that collide, for a crop that is not first and for a `Normalize` that is not last; when called, for a function that leaves [0, 1] before an operator"
+        "An `Augment` among them stands for its operators. Raises `TypeError` for what is no operator and no function and for a crop with a `change` or `apply` of its own, `ValueError` for names that collide, for a crop that is not first and for a `Normalize` that is not last; when called, for a function that leaves [0, 1] before an operator"
+        flat:list[Any] = []
+        for o in ops: flat += getattr(o, 'ops') if isinstance(o, Augment) else [o]
+        ops = tuple(flat)
         for o in ops:
-            if not isinstance(o, Operator) and not callable(o): raise TypeError(f"ops must be operators or functions of a batch, got {o!r}")
+            if isinstance(o, Views) or not isinstance(o, Operator) and not callable(o): raise TypeError(f"ops must be operators or functions of a batch, got {o!r}")
         if any(isinstance(o, RandomResizedCrop) for o in ops[1:]): raise ValueError("ops: a crop must be the first operator")
         if ops and isinstance(ops[0], RandomResizedCrop) and not _does_as(ops[0], RandomResizedCrop): raise TypeError(f"ops: a crop is its box, which `draw` gives; what {type(ops[0]).__name__} has of its own in `change` or `apply` would never be called: make it an operator that follows")
         after = next((i for i,o in enumerate(ops) if isinstance(o, Normalize)), len(ops))
@@ -454,6 +458,7 @@ class Augment:
         if len(set(named)) < len(named): raise ValueError(f"ops: names must differ once equal ones are numbered, got {named}")
     def __repr__(self): return f"Augment({', '.join(map(repr, self.ops))})"
     def _named(self, random_only=True): return [(k, o) for k,o in zip(self._names, self.ops) if isinstance(o, Operator) or not random_only]
+    @_plainly
     def draw(self,
         n:int,                       # Images
         shape:tuple,                 # (H, W) of the images
@@ -466,8 +471,11 @@ class Augment:
         return out
     def _draw(self, x, n, generator):
         "Parameters for `n` views of `x`, without what means nothing for its channels"
-        p = self.draw(n, tuple(x.shape[2:]), generator)
-        return {k: o._for(p[k], x.shape[1]) for k,o in self._named()}
+        p, channels = self.draw(n, tuple(x.shape[2:]), generator), x.shape[1]
+        for k,o in zip(self._names, self.ops):
+            if k in p: p[k] = o._for(p[k], channels)
+            if type(o).__module__ != Operator.__module__: channels = None       # what is not ours may have changed them
+        return p
     def _check(self, x):
         if not isinstance(x, Tensor): raise TypeError(f"x must be a tensor (N, C, H, W), got {type(x).__name__}" + ('; its images are in .images' if isinstance(x, ImageSet) else ''))
         if x.ndim != 4: raise ValueError(f"x must be a batch (N, C, H, W), got {tuple(x.shape)}" + ('; one image is x[None]' if x.ndim == 3 else ''))
@@ -485,7 +493,7 @@ class Augment:
         "Views of a batch; `x` stays as it is. Raises `TypeError` or `ValueError` for what is no batch of images, and `ValueError` for parameters drawn for another batch"
         dtype = self._check(x)
         if params is None: params = self._draw(x, len(x), _generator(seed))
-        out = self._run(x, torch.arange(len(x)), params, dtype)
+        out = self._run(x, torch.arange(len(x), device='cpu'), params, dtype)
         return (out, params) if return_params else out
     @torch.no_grad()
     def _run(self, src, rows, params, dtype):
@@ -497,14 +505,14 @@ class Augment:
         ops = self._named(False); crop = ops.pop(0)[0] if ops and isinstance(ops[0][1], RandomResizedCrop) else None
         flip = ops.pop(0)[0] if crop and ops and isinstance(ops[0][1], RandomHorizontalFlip) and _does_as(ops[0][1], RandomHorizontalFlip) else None
         size = self.ops[0].size if crop else tuple(src.shape[2:])
-        if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > torch.tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
+        if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
-        key = None if mixed else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n) if key is None else key.argsort(stable=True)
+        key = None if mixed else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
         most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
         step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
-            if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool), size, dtype)
+            if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             for j,(k,o) in enumerate(ops):
                 y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
@@ -533,18 +541,19 @@ class Views:
             nz = Normalize(normalize) if isinstance(normalize, ImageSet) else Normalize(*normalize)
             self.first, self.second = (None if o is None else Augment(*o.ops, nz) for o in (self.first, self.second))
     def __repr__(self): return f"Views({self.first!r}{'' if self.second is None else f', {self.second!r}'})"
-    def _both(self, x, seed):
-        "First and second views one after the other (2N, …), and the parameters of each"
+    def _both(self, x, seed, n=None, mine=None):
+        "First and second views one after the other (2N, …), and the parameters of each. `mine`: `x` holds these images of `n`, whose views do not depend on who has the others"
         if not isinstance(x, Tensor): self.first._check(x)
-        n, g = len(x), _generator(seed)
+        n, g = n or len(x), _generator(seed)
+        take = lambda p, times: p if mine is None else {k: {m: t[torch.cat([mine + n*i for i in range(times)])] for m,t in q.items()} for k,q in p.items()}
         if self.second is not None:
             for a in (self.first, self.second): a._check(x)
-            ps = tuple(a._draw(x, n, g) for a in (self.first, self.second))
+            ps = tuple(take(a._draw(x, n, g), 1) for a in (self.first, self.second))
             one,two = (a(x, params=p) for a,p in zip((self.first, self.second), ps))
             if one.shape != two.shape: raise ValueError(f"second must give views of the first's shape {tuple(one.shape[1:])}, got {tuple(two.shape[1:])}")
             return torch.cat([one, two]), ps
-        dt = self.first._check(x); p = self.first._draw(x, 2*n, g)
-        return self.first._run(x, torch.arange(n).repeat(2), p, dt), tuple({k: {m: t.chunk(2)[i] for m,t in q.items()} for k,q in p.items()} for i in range(2))
+        dt = self.first._check(x); p = take(self.first._draw(x, 2*n, g), 2)
+        return self.first._run(x, torch.arange(len(x), device='cpu').repeat(2), p, dt), tuple({k: {m: t.chunk(2)[i] for m,t in q.items()} for k,q in p.items()} for i in range(2))
     def __call__(self,
         x:Tensor,                  # (N, C, H, W) uint8, or floats in [0, 1]
         seed:int|None=None,        # Seed of the parameters; None: torch's global generator

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from conftest import root
+from dl4ia_nbdev.choose_k import gap_statistic, silhouette
 from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans, assign, kmeans_plus_plus
 
 CODE = '''
@@ -139,3 +140,41 @@ def test_starts_are_as_good_as_scikit_learns():
     x = cloud[:1000, :8]; inertia = lambda c: float(assign(x, np.asarray(c))[1].sum())
     ours, theirs = (np.mean([inertia(f(s)) for s in range(30)]) for f in (lambda s: kmeans_plus_plus(x, 40, s)[0], lambda s: kmeans_plusplus(x, 40, random_state=s)[0]))
     assert abs(ours/theirs - 1) < .02, (ours, theirs)
+
+
+def test_points_of_very_different_size():
+    "Distances, centres and silhouettes of small points beside huge ones are those of float64"
+    X = np.array([[0], [.25], [1e7], [1e7]], 'f4'); m = KMeans(2, init=X[[0, 2]]).fit(X)
+    assert np.allclose(m.transform(X)[:, 0], [.125, .125, 1e7, 1e7]) and np.allclose(m.transform(X[:2])[:, 0], .125)
+    X = np.array([[1e16, 0], [.6e16, .53e16]] + [[100.7, 0]]*59 + [[0, 150.7]]*39); m = KMeans(2, init=[[100.7, 0], [0, 150.7]]).fit(X)          # a huge point joins the small ones, and leaves them
+    for j in range(2): assert np.allclose(m.cluster_centers_[j], X[m.labels_ == j].mean(0), rtol=1e-9)
+    for empty in ('split', 'farthest'): assert sorted(KMeans(2, init=[[0.], [0.]], max_iter=1, empty=empty, random_state=0).fit([[5.]]*99 + [[1e20]]).cluster_centers_[:, 0]) == [5., 1e20]
+    assert MiniBatchKMeans(2, init=[[0.], [1e10]]).partial_fit(np.array([[1.], [-1.], [1e10]])).inertia_ == 2
+    few = np.array([[0], [.01], [.1], [.11], [1e7], [1e7]], 'f4'); s = lambda a, b: 1 - a/b
+    (row,) = silhouette(few, [3], random_state=0); assert row['silhouette'] == pytest.approx((2*s(.01, .105) + 2*s(.01, .095) + 2)/6, abs=1e-3)
+    far = np.float32(1.7e9) + 128*np.arange(4, dtype='f4')[:, None]; assert all(np.isfinite(r['gap']) for r in gap_statistic(far, [2, 3], random_state=0))
+
+
+def test_very_many_features():
+    "Products of codes of a byte would not fit into four"
+    d = 140_000; X = torch.stack([torch.ones(d), -torch.ones(d)]); assert assign(X, torch.stack([torch.ones(d), torch.zeros(d)]), screen='int8')[0].tolist() == [0, 1]
+    one = 1.00395*torch.ones(1, 169); X = torch.cat([one, -one]).repeat(64, 1); C = torch.cat([one, -one, .1*torch.randn(6, 169, generator=torch.Generator().manual_seed(0))])
+    for precision in ('medium', 'highest'):
+        before = torch.get_float32_matmul_precision(); torch.set_float32_matmul_precision(precision)
+        try: assert torch.equal(assign(X, C, screen='none')[0], assign(X.double(), C.double())[0])
+        finally: torch.set_float32_matmul_precision(before)
+
+
+def test_starts_of_your_own_and_what_is_left_of_a_failure():
+    X = cloud[:100, :4]; assert KMeans(2, init=lambda X, k, random_state: X[:k].copy(), max_points_per_cluster=5).fit(X).cluster_centers_.shape == (2, 4)
+    with pytest.raises(ValueError, match='leave the points'): KMeans(2, init=lambda X, k, random_state: X.sub_(X.mean(0))[:k]).fit(torch.from_numpy(X.copy()))
+    m = MiniBatchKMeans(8, random_state=0)
+    with pytest.raises(ValueError): m.partial_fit(X[:5])
+    again = m.set_params(random_state=1).partial_fit(X); assert (again.cluster_centers_ == MiniBatchKMeans(8, random_state=1).partial_fit(X).cluster_centers_).all()
+    reads, was = [], (m.n_steps_, list(m.history_))
+    def other(): reads.append(1); yield X if len(reads) < 5 else X[::-1].copy()
+    with pytest.raises(ValueError, match='same points'): m.fit(other)
+    assert (m.n_steps_, m.history_) == was
+    calls = []
+    def growing(): calls.append(1); yield from [X]*(1 + (len(calls) > 3))
+    with pytest.raises(ValueError, match='must give the same points'): KMeans(2, init=X[:2]).fit(growing)

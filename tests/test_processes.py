@@ -86,6 +86,11 @@ for name, make in (('simclr again', lambda: SimCLR(ConvNet((4, 8)), 2, .2, epoch
 one = nn.Linear(2, 1)
 try: fit(one, [torch.ones(6, 2)], lambda m, b: m(b).mean()*(float('nan') if rank == size - 1 else 1.), torch.optim.SGD(one.parameters(), .1), progress=False)
 except FloatingPointError: out['all refuse'] = True
+z = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(rank)); z[0, 0, 0] = float('nan') if rank == size - 1 else 1.
+try: nt_xent(*z, gather=True if size > 1 else None)
+except ValueError as e: refusal = str(e)
+out['not finite'] = [refusal]*size
+if size > 1: torch.distributed.all_gather_object(out['not finite'], refusal)
 every = [None]*size
 if size > 1: torch.distributed.all_gather_object(every, json.dumps(out['deepcluster']['labels'] + out['simclr']['w'])); out['alike'] = len(set(every)) == 1
 if rank == 0: json.dump(out, open(sys.argv[1], 'w'))
@@ -114,6 +119,7 @@ several = pytest.mark.parametrize('n', [2, 3])
 def test_taken_up_and_refused(got, n):
     "A stopped run goes on to the same weights; what one process must refuse all of them do, and none waits for ever"
     assert [got[n].get(o) for o in ('simclr again', 'deepcluster again', 'all refuse')] == [True]*3
+    assert ['z1 must be finite' in o for o in got[n]['not finite']] == [False]*(n - 1) + [True] and all('finite' in o for o in got[n]['not finite'])
 
 
 @several

@@ -17,18 +17,19 @@ from dl4ia_nbdev.choose_k import gap_statistic, uniform_reference
 from dl4ia_nbdev.data import ImageSet, digits, open_image
 from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten, uniform_sample
 from dl4ia_nbdev.deepvis import Channel, Direction, Fourier, Logit, Objective, Operator, Pixels, Unit, explorer, layers_of, maximise, picture_scores, receptive_field, responses, score, show_top_images, top_images, top_patches
-from dl4ia_nbdev.encoders import ConvNet, Encoder, build_encoder, headless, pretrained, resnet
+from dl4ia_nbdev.encoders import ConvNet, Encoder, build_encoder, export_encoder, headless, load_encoder, pretrained, resnet, save_encoder
 from dl4ia_nbdev.evaluate import LinearProbe, _check_stem, _remember, embed, evaluate, knn_accuracy, layer_probes, nmi, retrieval, supervised, untrained
 from dl4ia_nbdev.exercises import _answered, grade, main as exercises_main, write_exercises
-from dl4ia_nbdev.infonce import TablePair
+from dl4ia_nbdev.infonce import GaussianPair, TablePair
 from dl4ia_nbdev.look import map_2d, plot_confusion, plot_map, plot_similarities, show_cases
 from dl4ia_nbdev.play import Player, play_kmeans, play_maps, play_neighbours
 from dl4ia_nbdev.plot import plot_bars, plot_curves, show_grid, show_image
+from dl4ia_nbdev.processes import World, _Sum, sizing, whole_batch_norm
 from dl4ia_nbdev.report import load_results, save_results
 from dl4ia_nbdev.shared_features import FactorPairs, digit_on_photo
 from dl4ia_nbdev.simclr import SimCLR, attraction, nt_xent, projection_head
 from dl4ia_nbdev.train import StopTraining, _built, _stamp, _told, load_run, save_run
-from dl4ia_nbdev.views import Augment, GaussianBlur, Normalize, Operator as ViewOperator, RandomCrop, RandomHorizontalFlip, RandomResizedCrop, Views, simclr_cifar
+from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, Normalize, Operator as ViewOperator, RandomCrop, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, RandomSolarize, Views, simclr_cifar
 
 quiet = dict(epochs=1, progress=False, batch_size=20)
 y = np.arange(60) % 3
@@ -99,11 +100,11 @@ def test_untrained_is_untrained():
 
 def test_kept_features_are_those_of_the_code_as_it_is(tmp_path):
     ims, got = pictures(4), []
-    code = "from torch import nn\ndef helper(x): return x*{1}\nclass Net(nn.Module):\n    def body(self, x): return helper(x.flatten(1))*{0}*SCALE\n    def forward(self, x): return self.body(x)\nSCALE = {2}"
-    for factors in ((1, 1, 1), (2, 1, 1), (1, 3, 1), (1, 1, 5.)):                       # a method, a function that it calls, a number: as in a notebook's cells run again
+    code = "from torch import nn\ndef helper(x): return x*{1}\nclass Gain:\n    def __call__(self, x): return x*{5}\nclass Net(nn.Module):\n    more = {3}\n    def __init__(self): super().__init__(); self.gain = Gain()\n    def body(self, x): return self.gain(helper(x.flatten(1)))*{0}*SCALE*self.more*TABLE['a']\n    def forward(self, x): return self.body(x)\nSCALE = {2}; TABLE = dict(a={4})"
+    for factors in ((1, 1, 1, 1, 1, 1), (2, 1, 1, 1, 1, 1), (1, 3, 1, 1, 1, 1), (1, 1, 5., 1, 1, 1), (1, 1, 1, 7, 1, 1), (1, 1, 1, 1, 11, 1), (1, 1, 1, 1, 1, 13)):                       # a method, a function that it calls, a number, a class attribute, a table, what an object does: as in a notebook's cells run again
         names = dict(__name__='__main__'); exec(code.format(*factors), names); net = names['Net']()
         for _ in range(2): got.append(embed(net, ims, cache=tmp_path)); torch.testing.assert_close(got[-1], embed(net, ims))
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 # ---- files ----
@@ -692,6 +693,9 @@ def test_maps_with_channels_last_are_not_averaged_over_them():
         def forward(self, x): return self.conv(x).permute(0, 2, 3, 1)
     with pytest.raises(ValueError, match='N×H×W×C'): embed(Last(), pictures(4, 12), pool=1)
     assert embed(Last(), pictures(4, 12)).shape == (4, 800)
+    wide = ImageSet(torch.randint(0, 256, (4, 3, 12, 8), dtype=torch.uint8)); same = Last(); same.conv = nn.Conv2d(3, 16, 1)
+    with pytest.raises(ValueError, match='N×H×W×C'): embed(same, wide, pool=1)
+    assert embed(nn.Conv2d(3, 16, 1), wide, pool=1).shape == (4, 16)
 
 
 def test_an_encoder_trained_inside_a_wrapper_keeps_the_normalisation():
@@ -781,6 +785,9 @@ def test_a_run_whose_functions_have_changed_is_another():
     def counting(n): g = dict(__name__='mine'); exec(f'calls = {n}\ndef loss(a):\n    global calls\n    calls += 1\n    return a', g); return _told(g['loss'])
     assert counting(0) == counting(5)                              # what a function counts for itself changes along its run
     def built(body): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    def forward(self, x): return {body}', g); return _built(g['Net']())
+    def held(v): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    gain, calls = {v}, {v}\n    def forward(self, x): type(self).calls = type(self).calls + 1; return x*self.gain', g); return _built(g['Net']())
+    def counted(v): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    calls = {v}\n    def forward(self, x): type(self).calls += 1; return x', g); return _built(g['Net']())
+    assert held(1) != held(2) and counted(1) == counted(2) and _told(eval('lambda x,*,s=2: s*x')) != _told(eval('lambda x,*,s=3: s*x'))
     assert built('x') == built('x') != built('2*x') and _built(flat()) == _built(flat())
 
 
@@ -792,3 +799,142 @@ def test_a_run_goes_on_with_its_own_loss_alone(tmp_path):
     run('a', [stop])
     with pytest.raises(ValueError, match='another run'): run('a + 1')
     assert len(run('a').history_) == 2
+
+
+def test_a_refused_fit_leaves_what_was_there(tmp_path):
+    rgb, grey = pictures(40), ImageSet(torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8)); other = tmp_path/'other.pt'
+    for new in (lambda: SimCLR.small(flat(), views=Augment(RandomHorizontalFlip()), random_state=0, **quiet), lambda: DeepCluster.small(flat(), n_clusters=4, pca_dim=2, **quiet)):
+        run = new().fit(rgb); before, x = dict(vars(run)), run.transform(rgb); new().fit(pictures(41), checkpoint=other)
+        for bad in (lambda: run.fit(grey), lambda: run.fit(rgb, checkpoint=other, resume=True)):
+            with pytest.raises((ValueError, RuntimeError)): bad()
+            assert all(v is before[k] for k,v in vars(run).items()) and torch.equal(run.transform(rgb), x)
+        other.unlink(); other.with_name(other.name + '.before').unlink(missing_ok=True)
+    for head,word in ((lambda h: (h, h), 'tuple'), (lambda h: h.sum(), r'\(\)')):
+        class Head(nn.Module):
+            def __init__(self): super().__init__(); self.f = head
+            def forward(self, h): return self.f(h)
+        with pytest.raises(ValueError, match=f'projection_head must give one tensor.*{word}'): SimCLR.small(flat(), projection_head=Head(), **quiet).fit(rgb)
+    with pytest.raises(ValueError, match='views must normalise'): SimCLR.small(flat(), views=Augment(Normalize([.5]*3, [.2]*3)), **quiet).fit(grey)
+
+
+def test_views_within_views():
+    x = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8); a = Augment(simclr_cifar(24), RandomSolarize()); assert torch.equal(a(x, seed=7), a(x, seed=7)) and 'crop' in a.draw(2, (32, 32))
+    with pytest.raises(TypeError, match='Views'): Augment(Views(simclr_cifar(24)))
+    v = Augment(lambda x: torch.cat([x, 1 - x, 0*x], 1), RandomGrayscale(1))(torch.rand(2, 1, 4, 4)); assert torch.equal(v[:, 0], v[:, 1]) and torch.equal(v[:, 0], v[:, 2])
+    v = Augment(lambda x: torch.cat([x, 1 - x, 0*x], 1), ColorJitter(hue=(.5, .5), p=1))(torch.full((1, 1, 4, 4), .9)); assert not torch.allclose(v[:, 2], torch.zeros(1, 4, 4))
+    torch.set_default_device('meta')
+    v = Views(Augment(*simclr_cifar(24).ops, GaussianBlur()))
+    try: got = v(x, seed=3)
+    finally: torch.set_default_device(None)
+    assert all(torch.equal(p, q) for p,q in zip(got, v(x, seed=3)))
+
+
+def test_truths_under_autocast():
+    pair = GaussianPair(128, .5); a,b = pair.sample(8, torch.Generator().manual_seed(0)); whole = pair.log_ratio(a, b)
+    with torch.autocast('cpu', torch.bfloat16): assert torch.equal(pair.log_ratio(a, b), whole)
+
+
+def test_batch_norms_of_several_processes(monkeypatch):
+    class Two(World):
+        def __init__(self): super().__init__(); self.size = 2
+    class BNReLU(nn.BatchNorm2d):
+        def forward(self, x): return torch.relu(super().forward(x))
+    with pytest.raises(ValueError, match='BNReLU'):
+        with whole_batch_norm(nn.Sequential(BNReLU(2)), Two()): pass
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda t: None); x = torch.randn(6, 3, 4, 4)                 # as if the other process had no rows
+    bn = nn.BatchNorm2d(3); nn.init.normal_(bn.weight); bn.register_parameter('bias', None)
+    with whole_batch_norm(nn.Sequential(bn), Two()) as net: got = net(x)
+    torch.testing.assert_close(got, torch.nn.functional.batch_norm(x, None, None, bn.weight, None, True))
+    with pytest.raises(ValueError, match='more than 1 value'):
+        with whole_batch_norm(nn.Sequential(nn.BatchNorm1d(3)), Two()) as net: net(torch.randn(1, 3))
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda t: t.data.mul_(2)); x = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    (one,) = torch.autograd.grad((_Sum.apply(x)**2).sum(), x, create_graph=True); assert float(one) == 8 and float(torch.autograd.grad(one.sum(), x)[0]) == 8
+
+
+def test_numbers_of_processes():
+    row = dict(method='deepcluster', train=100., features=200., views=300., size=224, kept=1e6, parameters=10**6, width=4096, kmeans=1e9)
+    got = sizing(row, 8); assert all(v > 0 for k,v in got.items() if k != 'method')
+    assert sizing({k: v for k,v in row.items() if k not in ('width', 'kmeans')} | dict(method='simclr'), 8)['epoch'] > 0
+
+
+def test_a_cache_that_cannot_be_written_costs_no_features(tmp_path, monkeypatch):
+    net, ims = flat(), pictures(9); want = embed(net, ims)
+    def full(*a, **k): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(np, 'save', full)
+    with pytest.warns(UserWarning, match='not kept'): assert torch.equal(embed(net, ims, cache=tmp_path), want)
+
+
+def test_attributes_that_are_named_like_hooks_and_lists_of_two_kinds():
+    a, b = pictures(30, classes=2), pictures(30, classes=2, seed=1); net = flat(); net.my_hooks = []; f = embed(net, a), embed(net, b)
+    evaluate(net, a, b, measures='knn', untrained=0)
+    with pytest.raises(TypeError, match="'x'.*both"): evaluate({'x': [net, f]}, a, b, measures='knn', untrained=0)
+    with pytest.raises(ValueError, match='uniformity'): evaluate(net, a, b[:1], measures=['uniformity'], untrained=0)
+
+
+def test_a_flipped_bit_in_an_encoders_file(tmp_path):
+    f = save_encoder(build_encoder('convnet', 8, width=(4, 8)), tmp_path/'e.safetensors'); load_encoder(f); raw = bytearray(f.read_bytes()); raw[-2] ^= 64; f.write_bytes(raw)
+    with pytest.raises(ValueError, match='damaged'): load_encoder(f)
+    old = f.read_bytes()
+    def broken(graph, path): open(path, 'wb').write(b'half'); raise OSError('no room')
+    with pytest.MonkeyPatch.context() as m, pytest.raises(OSError): m.setattr(torch.export, 'save', broken); export_encoder(build_encoder('convnet', 8, width=(4, 8)), f.with_suffix('.pt2'))
+    assert not f.with_suffix('.pt2').exists() and f.read_bytes() == old
+
+
+def test_what_can_be_refused_is_refused_before_the_folder_is_read(tmp_path, monkeypatch):
+    def never(*a, **k): pytest.fail('the folder was read')
+    for name in ('embed_folder', '_read'): monkeypatch.setattr(apply, name, never)
+    enc = build_encoder('convnet', 8, width=(4, 8)); real = tmp_path/'a.png'; Image.new('RGB', (8, 8)).save(real)
+    with pytest.raises(FileNotFoundError): apply.neighbours_folder(tmp_path, enc, [real, 'mistyped.png'], device='cpu')
+    with pytest.raises(IsADirectoryError): apply.look_folder(tmp_path, enc, tmp_path, device='cpu')
+    with pytest.raises(ValueError, match='seed'): apply.cluster_folder(tmp_path, enc, seed=-1, device='cpu')
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    with pytest.raises(ImportError, match='pyarrow'): apply.cluster_folder(tmp_path, enc, out=tmp_path/'t.parquet', device='cpu')
+
+
+def test_bands_that_look_like_rows(tmp_path):
+    for i in range(3): np.save(tmp_path/f'{i}.npy', np.random.default_rng(i).integers(0, 256, (8, 16, 8), dtype=np.uint8))
+    s = ImageSet.from_folder(tmp_path, None, channels=8); want = torch.from_numpy(np.load(tmp_path/'1.npy')).permute(2, 0, 1)
+    assert s.shape == s[:3].shape == (3, 8, 8, 16) and torch.equal(s.images[1], want); s.save(tmp_path/'kept'); assert torch.equal(ImageSet.load(tmp_path/'kept').images[1], want)
+
+
+def test_networks_that_flatten_by_view_are_looked_into():
+    assert list(layers_of(LeNet(), 16)) == ['conv', 'fc']
+    assert maximise(nn.Sequential(nn.Conv2d(3, 16, 7)), Channel('0', 0), size=(30, 45), steps=1).images.shape == (1, 3, 30, 45)          # 16 maps of 24×39: not N×H×W×C
+    net = nn.Sequential(nn.Conv2d(3, 8, 3)); top = top_images(net, pictures(12), '0', k=4)
+    with pytest.raises(ValueError, match='axs must hold one axes a filter'): show_top_images(pictures(12), top, axs=plt.subplots(1, 3)[1])
+    plt.close('all')
+
+
+def test_classes_that_come_in_turn():
+    y = torch.arange(1999) % 2; ax = plot_similarities(nn.functional.one_hot(y).float(), y); assert ax.get_title() == '1.00'; plt.close(ax.figure)
+
+
+def test_notebooks_that_are_none(tmp_path):
+    path, = write_exercises(tmp_path, only='views'); good = json.loads(path.read_text(encoding='utf-8')); cell = dict(cell_type='code', source='', outputs=[])
+    for i,c in enumerate((cell | dict(source=[1]), cell | dict(outputs=[dict(output_type='stream', text=None)]), cell | dict(outputs=[dict(data={'text/plain': None})]), cell | dict(outputs=[dict(data={'application/vnd.dl4ia.verdict+json': dict(exercise=['x'])})]))):
+        (tmp_path/f'odd {i}.ipynb').write_text(json.dumps(good | dict(cells=[c])), encoding='utf-8')
+    assert path.stem in str(grade(tmp_path))
+
+
+def test_an_optimizer_of_another_kind_in_an_older_file(tmp_path):
+    net = nn.Linear(2, 1); save_run(tmp_path/'r.pt', net, torch.optim.SGD(net.parameters(), .1)); ck = torch.load(tmp_path/'r.pt', weights_only=True)
+    for k in ('kinds', 'digest'): ck.pop(k)
+    torch.save(ck, tmp_path/'r.pt')
+    with pytest.raises(ValueError, match='another kind'): load_run(tmp_path/'r.pt', net, torch.optim.Adam(net.parameters()))
+
+
+def test_an_interrupt_between_two_stores(tmp_path, monkeypatch):
+    (tmp_path/'in').mkdir(); rng = np.random.default_rng(0)
+    for i in range(3): Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path/'in'/f'{i}.png')
+    def interrupted(*a, **k):
+        if a[2] == 'c': raise KeyboardInterrupt
+        return real(*a, **k)
+    real = np.memmap
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt): m.setattr(folders.np, 'memmap', interrupted); ImageSet.from_folder(tmp_path/'in', None, cache=tmp_path/'cache')
+    with monkeypatch.context() as m: m.setattr(folders, '_decode', lambda *a: pytest.fail('decoded again')); assert len(ImageSet.from_folder(tmp_path/'in', None, cache=tmp_path/'cache')) == 3
+
+
+def test_sets_and_players_that_are_asked_for_what_they_have_not(tmp_path):
+    s = FactorPairs(dict(a=[0, 1], b=[0, 1, 2]), lambda v, g: (v['a']*100)[:, None, None, None].expand(-1, 3, 8, 8).to(torch.uint8), 'a', n=6); s.save(tmp_path/'s'); assert type(FactorPairs.load(tmp_path/'s')) is ImageSet
+    with pytest.raises(ValueError, match='step must be a whole number'): play_kmeans(X[:, :2]).draw(step=2.5)
+    net = alexnet('small', None, sobel=True, hidden=16); fig = play_maps(net, pictures(4, 32)).draw(layer='conv1'); assert len(fig.axes) == 4; plt.close(fig)
