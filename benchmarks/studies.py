@@ -236,7 +236,7 @@ def main():
     a.json.parent.mkdir(parents=True, exist_ok=True); seen = [json.loads(l) for l in a.json.read_text(encoding='utf-8').splitlines()] if a.json.exists() else []
     new, failed = {o['study'] for o in seen if not o.get('quick')}, 0        # studies of which the folder may not have every run yet
     for name in RESULTS if a.save else ():
-        if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen += [dict(environment=stored['environment']) | r for r in stored['rows']]
+        if (a.save/f'{name}.json').exists(): stored = load_results(name, a.save); seen = [dict(environment=stored['environment']) | r for r in stored['rows']] + seen          # (a run of --json counts in place of one of the folder)
     is_done = lambda study, r: any(o['study'] == study and o.get('quick', False) == a.quick and all(short(o.get(k)) == short(v) for k, v in r.items()) for o in seen)        # (files keep four digits)
     with ProcessPoolExecutor(a.jobs, mp_context=get_context('spawn')) as pool:
         for later in (False, True):                                          # SimCLR gets the seconds that DeepCluster took

@@ -20,7 +20,7 @@ from .kmeans import KMeans
 from .nearest import assign
 from .processes import World
 from .report import Report, Table, environment
-from .train import StopTraining, _stamp, pick_device
+from .train import StopTraining, _stamp, pick_device, precision_dtype
 
 # %% ../nbs/08_apply.ipynb #0c8cb695
 def _read(folder, size, channels, cache, progress, least=1):
@@ -253,7 +253,7 @@ def embed_folder(
     precision:str='auto',  # 'auto': bfloat16, right to two or three digits, where the device is fast with it; 'float32': all digits
 )->tuple:                  # (the `ImageSet`, with `files` and `skipped`; features (N, D) float32)
     "Features of all pictures of a folder; raises `ValueError` for a folder without any, for an ending and a precision that are not known"
-    _check_file('out', out, '.npz', '.csv', '.parquet')
+    _check_file('out', out, '.npz', '.csv', '.parquet'); precision_dtype(precision)
     enc = _encoder(encoder, device); images = _read(folder, enc.size, enc.channels, cache, progress); h = enc.features(images, precision=precision)
     if out is not None and Path(out).suffix.lower() == '.npz':
         _save_npz(out, files=np.array(images.files), features=h.numpy())

@@ -20,7 +20,7 @@ from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _given, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
-from .processes import World
+from .processes import World, whole_batch_norm
 from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
@@ -381,6 +381,7 @@ class DeepCluster:
             self.head_ = nn.Linear(d, self.n_clusters).to(device)
             opts = self._optimizers(self.head_)
             if start := _take_up(path, world, lambda: self._load(path, images, opts)): bar.update(start)
+            with whole_batch_norm(self.encoder, world): pass                   # (it may refuse)
             begun(); _remember(self.encoder, self.norm_); H = None
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                   # an epoch's randomness is its number's: stopping and resuming change nothing

@@ -84,7 +84,7 @@ def _channels_at_end(h, size=(1, 1)):
     "Does the output for images of this size (height, width) look like N×H×W×C: have only its second and third side the images' proportion (of oblong ones: by whole steps)?"
     if size is None or h.ndim != 4: return False
     (H,W), (a,b,c) = size, h.shape[1:]
-    return a == b != c if H == W else H % a == W % b == 0 and H//a == W//b and b*W != c*H
+    return a == b != c if H == W else H % a == W % b == 0 and H//a == W//b and not .8 < b*W/(c*H) < 1.25          # (borders and rounding change the proportion of maps a little)
 
 class _Acts(dict):
     "Outputs by layer for n images; 'input', the images in their limits, is made when somebody asks"
@@ -507,7 +507,7 @@ def layer_probes(
     l2:float|None=None,             # As in `LinearProbe`
     precision:str='float32',        # Of the encoder, as in `precision_dtype`
 )->dict[str, float]:                # layer -> accuracy
-    "Accuracy of a linear probe on each layer, maps averaged to at most 9,600 numbers (Zhang et al. 2016, §4; Caron et al. 2018, §4.2); one pass over the images for all layers; raises `ValueError` for sets without labels and of other classes than each other"
+    "Accuracy of a linear probe on each layer, maps averaged to at most 9,600 numbers (Zhang et al. 2016, §3.2; Caron et al. 2018, §4.2); one pass over the images for all layers; raises `ValueError` for sets without labels and of other classes than each other"
     _same_classes(train, test); ya,yb = _labels(train, 'train'), _labels(test, 'test')
     if layers is None: layers = [n for n in getattr(encoder, 'tap_names', ()) if n.startswith('conv')]
     if not layers: raise ValueError(f"layers must name at least one layer: {type(encoder).__name__} has no taps to choose from")
@@ -526,7 +526,7 @@ def nmi(
     u,  # (n,) integer labels
     v,  # (n,) integer labels
 )->float: # between 0 and 1
-    "Normalised mutual information of two labelings, arithmetic mean of the entropies below (scikit-learn's); raises `ValueError` for labels that are not whole or differ in number"
+    "Normalised mutual information of two labellings, arithmetic mean of the entropies below (scikit-learn's); raises `ValueError` for labels that are not whole or differ in number"
     from sklearn.metrics import normalized_mutual_info_score
     return float(normalized_mutual_info_score(*_two_labelings(u, v)))
 
@@ -534,7 +534,7 @@ def ari(
     u,  # (n,) integer labels
     v,  # (n,) integer labels
 )->float: # at most 1; 0 is what chance gives
-    "Adjusted Rand index of two labelings (Hubert & Arabie 1985, scikit-learn's): which share of pairs they agree on, beyond chance; raises `ValueError` for labels that are not whole or differ in number"
+    "Adjusted Rand index of two labellings (Hubert & Arabie 1985, scikit-learn's): which share of pairs they agree on, beyond chance; raises `ValueError` for labels that are not whole or differ in number"
     from sklearn.metrics import adjusted_rand_score
     return float(adjusted_rand_score(*_two_labelings(u, v)))
 

@@ -427,13 +427,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             n_empty = k - int(size.count_nonzero())
             S,W,live = sums,size,None
             if n_empty and self.empty in _policies[:3]:
-                S,W,to = sums.clone(),size.clone(),labels.clone()
-                for take,j in _moves(pts.pieces, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g):
-                    for at,x in pts.pieces(take):
-                        one, wa = torch.full_like(at, j), None if w is None else w[at]
-                        if pts.stream: _hand_on(S, x, to[at], one, wa)
-                        W += _sizes(one, wa, k) - _sizes(to[at], wa, k); to[at] = j        # (may be handed on)
-                if not pts.stream: S = self._sums(pts, to, w, k)
+                to = labels.clone()
+                for take,j in _moves(pts.pieces, lambda: pts.sq_dists(C, labels), labels if w is None else torch.where(w > 0, labels, -1), count, self.empty, g): to[take] = j          # (may be handed on)
+                S,W = self._sums(pts, to, w, k), _sizes(to, w, k).double()
             elif n_empty and self.empty == 'drop': live = W > 0
             new = self._means(S, W, C); shift = float(torch.linalg.vector_norm(new - C))**2
             hist.append(dict(iteration=i, inertia=pts.back(max(J, 0.)), shift=shift**.5/pts.out, changed=changed, n_empty=n_empty, n_close=close, seconds=0.))
@@ -459,7 +455,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _sums(pts, labels, w, k):
         "The clusters' sums, of all points"
         sums = torch.zeros(k, pts.d, dtype=torch.float64, device=pts.device)
-        for i,x in pts.scaled(_part(pts.d)): s = slice(i, i + len(x)); _add(sums, x, labels[s], None if w is None else w[s])
+        for i,x in pts.scaled(_part(pts.d) if pts.device.type == 'cpu' else 2**17): s = slice(i, i + len(x)); _add(sums, x, labels[s], None if w is None else w[s])
         return sums
 
     @staticmethod
@@ -539,7 +535,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         "Centres as they leave, and the labels and inertia that these give: predict sees the same"
         left = pts.leave(C/pts.out)
         C = pts.inward(_enter(left, f'cluster_centers_, in the dtype of {pts.name},')[0])
-        self.cluster_centers_ = left
         pts.choose(len(C), pts.screen)
         old, J = labels, 0.
         labels = pts.assign(C, old)[0]
@@ -547,7 +542,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             self._carry(pts, sums, old, labels, w)
             J = self._from_sums(pts, C, sums, _sizes(labels, w, len(C)).double(), spread)
         if J <= 1e-6*spread or pts.far and pts.dtype == torch.float64: J = self._inertia(pts, C, labels, w)
-        self.labels_,self.inertia_ = pts.leave(labels), pts.back(J)
+        self.cluster_centers_, self.labels_, self.inertia_ = left, pts.leave(labels), pts.back(J)          # (all of it or nothing)
 
     @staticmethod
     def _from_sums(pts, C, sums, size, spread):

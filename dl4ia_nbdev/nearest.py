@@ -790,7 +790,7 @@ class _Points:
             if b.shape[1] != self.d: raise ValueError(f"every batch of {self.name} must have {self.d} features as the first has, got {b.shape[1]}")
             if self.n is not None and i + len(b) > self.n: raise ValueError(f"{self.name} must give the same points each time it is read, got {self.n} the first time and {i + len(b)} or more now")
             for x in b.split(m):
-                if self.marks is not None and i + len(x) <= self.n and (other := self._mark(x) != self.marks[i:i+len(x)]).any():
+                if self.marks is not None and (other := self._mark(x) != self.marks[i:i+len(x)]).any():
                     raise ValueError(f"{self.name} must give the same points in the same order each time it is read, got another one at row {i + int(other.nonzero()[0])}: a loader must not shuffle (MiniBatchKMeans.partial_fit takes batches in any order)")
                 yield i, x.to(self.device, self.dtype); i += len(x)
         if self.n is not None and i != self.n: raise ValueError(f"{self.name} must give the same points each time it is read, got {self.n} the first time and {i} now")

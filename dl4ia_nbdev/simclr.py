@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from .data import ImageSet, _check_seed
 from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
-from .processes import World
-from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _said, _take_up, _told, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .processes import World, whole_batch_norm
+from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _take_up, _told, _told_of, autocast, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 from .views import Augment, Normalize, RandomResizedCrop, Views, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
@@ -381,12 +381,13 @@ class SimCLR:
                 except RuntimeError as err: raise ValueError(f"projection_head must take the encoder's features, {d} numbers an image: {str(err).splitlines()[0]}") from err
                 if not isinstance(z, Tensor) or z.ndim != 2: raise ValueError(f"projection_head must give one tensor (N, d), got {tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__}")
             net = nn.Sequential(self.encoder, nn.Flatten(), self.head_); opt = self._optimizer(net, N); both = nn.ModuleDict(dict(encoder=self.encoder, head=self.head_) | (dict(loss=self.loss) if isinstance(self.loss, nn.Module) else {}))
-            mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), encoder=_built(self.encoder), head=_said(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
+            mine = _fingerprint(self.settings() | dict(views=_told(views), loss=_told(self.loss), encoder=_built(self.encoder), head=_told_of(self.head_)) | (dict(shared=list(images.shared)) if hasattr(images, 'shared') else {}), images)
             def load():
                 got = _resume(path, both, opt, mine); self.history_ = got['history']
                 if (was := got['settings']['epochs']) != self.epochs: warnings.warn(f"epochs: the run was begun with {was} and goes on to {self.epochs}: its learning rate takes up the new schedule, so the result is not that of {self.epochs} epochs without a stop", stacklevel=3)
                 return len(self.history_)
             if start := _take_up(path, world, load): bar.update(start)
+            with whole_batch_norm(net, world): pass                            # (it may refuse)
             begun(); _remember(self.encoder, self.norm_)
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing

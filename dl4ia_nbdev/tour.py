@@ -192,7 +192,7 @@ def main(
     quick:bool=False,      # A shorter run, to see that it works
     force:bool=False,      # Overwrite the page in a folder that exists
 ):
-    "The lecture in miniature: K-means, a random AlexNet, DeepCluster on ten photographs; writes one HTML page, offline"
+    "The lecture in miniature: K-means, a random AlexNet, DeepCluster and a ready SimCLR encoder, on ten photographs; writes one HTML page, offline"
     matplotlib.use('Agg')
     try: page = tour(out, seed, quick, force)
     except TourInterrupted as e:

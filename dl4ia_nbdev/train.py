@@ -309,7 +309,7 @@ def _read_safetensors(path):
     try:
         with safe_open(path, 'pt') as f: state, meta = {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
     except SafetensorError as e: raise ValueError(f"path: {path} is no safetensors file, or is damaged ({e})") from e
-    if meta.pop('dl4ia_nbdev digest', None) not in (None, _stamp(dict(sorted(state.items())))): raise ValueError(f"path: {path} is damaged: its numbers are not those that were written")          # (other people's files, and older ones, have no digest)
+    if (digest := meta.pop('dl4ia_nbdev digest', None)) is not None and digest != _stamp(dict(sorted(state.items()))): raise ValueError(f"path: {path} is damaged: its numbers are not those that were written")          # (other people's files, and older ones, have no digest)
     return path, state, meta
 
 def load_weights(
@@ -460,6 +460,8 @@ _installed = tuple({sysconfig.get_path(k) for k in ('stdlib', 'platstdlib', 'pur
 _package = __name__.split('.')[0]
 def _of(o, *packages): return (o.__module__ or '').split('.')[0] in packages
 
+def _plain_kinds(values): return Tensor, np.ndarray, int, float, str, tuple, *((list, dict, set) if values else ())          # lists, dicts and sets may change along a run
+
 def _known(v, values=True, seen=None):
     """What a thing is, as something to make a digest of: plain values as they are, functions by their code and what they hold on to, methods with their object.
     Of the globals that a function reads plain values, tensors and functions of the user's count. With `values` tensors, arrays, modules and other objects by their content; else by their kind alone, as lists and dicts are, since these may change along a run"""
@@ -468,7 +470,7 @@ def _known(v, values=True, seen=None):
         if not values: return str(v.dtype), tuple(v.shape)
         if isinstance(v, Tensor): return _stamp(v)
         return str(v.dtype), v.shape, _known(v.tolist(), values, seen) if v.dtype.hasobject else hashlib.blake2b(v.tobytes(), digest_size=16).hexdigest()
-    if isinstance(v, (set, frozenset)): return sorted(map(repr, v))
+    if isinstance(v, (set, frozenset)): return sorted(map(_said, v))
     if isinstance(v, (str, bytes, int, float, complex, type, type(os), type(None))): return _said(v)
     if id(v) in seen: return f'… {seen[id(v)][0]}'                             # a function that calls itself, an object met before
     seen[id(v)] = len(seen), v; inner = functools.partial(_known, values=values, seen=seen); kind = f'{type(v).__module__}.{type(v).__qualname__}'
@@ -484,12 +486,12 @@ def _known(v, values=True, seen=None):
         def names(c):
             ins = list(dis.get_instructions(c)); own = {i.argval for i in ins if i.opname == 'STORE_GLOBAL' and not values}          # (what it sets itself counts along)
             return [*(i.argval for i in ins if i.opname == 'LOAD_GLOBAL' and i.argval not in own), *(n for o in c.co_consts if inspect.iscode(o) for n in names(o))]
-        def counts(o): return isinstance(o, (Tensor, np.ndarray, nn.Module, int, float, str, tuple, *((list, dict, set) if values else ()))) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed) and (values or not _of(o, _package))
+        def counts(o): return isinstance(o, (nn.Module, *_plain_kinds(values))) or inspect.isfunction(o) and not o.__code__.co_filename.startswith(_installed) and (values or not _of(o, _package))
         used = [(k, inner(o)) for k in dict.fromkeys(names(v.__code__)) if counts(o := v.__globals__.get(k))]
         return [v.__module__, v.__qualname__, inner(v.__code__), inner(v.__defaults__), [inner(held(c)) for c in v.__closure__ or ()], used, *([inner(tuple(sorted(v.__kwdefaults__.items())))] if v.__kwdefaults__ else [])]
-    if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None]
+    if isinstance(v, nn.Module): return [kind, _said(v), [inner(o) for o in v.state_dict().values()] if values else None, *_own_methods(v, values, seen)]
     if hasattr(v, '__dict__') and (values or kind.startswith(_package + '.')): return [kind, [(k, inner(o)) for k,o in vars(v).items()], *_own_methods(v, values, seen)]
-    return kind, _said(v) if not isinstance(v, (list, dict)) else ''
+    return [kind, _said(v) if not isinstance(v, (list, dict)) else '', *_own_methods(v, values, seen)]
 
 def _told(o):
     "What something says of itself, and a digest of the functions in it: two of one name are told apart by what they do"
@@ -498,14 +500,19 @@ def _told(o):
 def _methods(cls, values=True, installed=True, seen=None):
     "What the functions in a class do, those that it inherits aside, and the plain values that it holds; `installed`: also of packages that are installed"
     own = [(k, f) for k,v in sorted(vars(cls).items()) if inspect.isfunction(f := getattr(v, 'fget', None) or getattr(v, '__func__', v)) and (installed or not f.__code__.co_filename.startswith(_installed))]
-    along = {i.argval for _,f in own if not values for i in dis.get_instructions(f) if i.opname == 'STORE_ATTR'}          # (what they set themselves counts along)
+    along = {i.argval for _,f in own for i in dis.get_instructions(f) if i.opname == 'STORE_ATTR'}          # (what they set themselves counts along)
     mine = installed or not str(getattr(sys.modules.get(cls.__module__), '__file__', None) or '').startswith(_installed)
-    plain = [(k, v) for k,v in sorted(vars(cls).items()) if mine and not k.startswith('_') and k not in along and isinstance(v, (int, float, str, tuple, Tensor, np.ndarray, *((list, dict, set) if values else ())))]
+    plain = [(k, v) for k,v in sorted(vars(cls).items()) if mine and not k.startswith('_') and k not in along and isinstance(v, _plain_kinds(values))]
     return [(k, _known(o, values, seen)) for k,o in own + plain]
 
 def _own_methods(o, values, seen=None):
     "What the user's own classes of an object do, the object's and those that it inherits from"
     return [own for c in type(o).__mro__ if not _of(c, 'torch', 'torchvision', _package) for own in _methods(c, values, False, seen)]
+
+def _told_of(module):
+    "What a module says of itself, with a digest of what the user's own classes in it do, where there are any"
+    code = [own for m in module.modules() if (own := _own_methods(m, False))]
+    return _said(module) + (f' ({_stamp(code)[:12]})' if code else '')
 
 def _built(module):
     "How a module is made, in a few letters: two with the same weights can differ, by their dropout say"

@@ -443,7 +443,7 @@ class Augment:
     ):
         "An `Augment` among them stands for its operators. Raises `TypeError` for what is no operator and no function and for a crop with a `change` or `apply` of its own, `ValueError` for names that collide, for a crop that is not first and for a `Normalize` that is not last; when called, for a function that leaves [0, 1] before an operator"
         flat:list[Any] = []
-        for o in ops: flat += getattr(o, 'ops') if isinstance(o, Augment) else [o]
+        for o in ops: flat += getattr(o, 'ops') if type(o) is Augment else [o]
         ops = tuple(flat)
         for o in ops:
             if isinstance(o, Views) or not isinstance(o, Operator) and not callable(o): raise TypeError(f"ops must be operators or functions of a batch, got {o!r}")

@@ -148,7 +148,8 @@ def test_points_of_very_different_size():
     assert np.allclose(m.transform(X)[:, 0], [.125, .125, 1e7, 1e7]) and np.allclose(m.transform(X[:2])[:, 0], .125)
     X = np.array([[1e16, 0], [.6e16, .53e16]] + [[100.7, 0]]*59 + [[0, 150.7]]*39); m = KMeans(2, init=[[100.7, 0], [0, 150.7]]).fit(X)          # a huge point joins the small ones, and leaves them
     for j in range(2): assert np.allclose(m.cluster_centers_[j], X[m.labels_ == j].mean(0), rtol=1e-9)
-    for empty in ('split', 'farthest'): assert sorted(KMeans(2, init=[[0.], [0.]], max_iter=1, empty=empty, random_state=0).fit([[5.]]*99 + [[1e20]]).cluster_centers_[:, 0]) == [5., 1e20]
+    huge = np.array([[5.]]*99 + [[1e20]])
+    for empty,points,w,want in (*[(e, p, None, [5., 1e20]) for e in ('split', 'farthest') for p in (huge, [huge])], ('farthest', [[5.]]*99 + [[7.]], [1]*99 + [1e20], [5., 7.])): assert sorted(KMeans(2, init=[[0.], [0.]], max_iter=1, empty=empty, random_state=0).fit(points, sample_weight=w).cluster_centers_[:, 0]) == want
     assert MiniBatchKMeans(2, init=[[0.], [1e10]]).partial_fit(np.array([[1.], [-1.], [1e10]])).inertia_ == 2
     few = np.array([[0], [.01], [.1], [.11], [1e7], [1e7]], 'f4'); s = lambda a, b: 1 - a/b
     (row,) = silhouette(few, [3], random_state=0); assert row['silhouette'] == pytest.approx((2*s(.01, .105) + 2*s(.01, .095) + 2)/6, abs=1e-3)
@@ -170,11 +171,11 @@ def test_starts_of_your_own_and_what_is_left_of_a_failure():
     with pytest.raises(ValueError, match='leave the points'): KMeans(2, init=lambda X, k, random_state: X.sub_(X.mean(0))[:k]).fit(torch.from_numpy(X.copy()))
     m = MiniBatchKMeans(8, random_state=0)
     with pytest.raises(ValueError): m.partial_fit(X[:5])
-    again = m.set_params(random_state=1).partial_fit(X); assert (again.cluster_centers_ == MiniBatchKMeans(8, random_state=1).partial_fit(X).cluster_centers_).all()
+    again = copy.deepcopy(m.set_params(random_state=1).partial_fit(X)); assert (again.cluster_centers_ == MiniBatchKMeans(8, random_state=1).partial_fit(X).cluster_centers_).all()
     reads, was = [], (m.n_steps_, list(m.history_))
     def other(): reads.append(1); yield X if len(reads) < 5 else X[::-1].copy()
     with pytest.raises(ValueError, match='same points'): m.fit(other)
-    assert (m.n_steps_, m.history_) == was
+    assert (m.n_steps_, m.history_) == was and (m.cluster_centers_ == again.cluster_centers_).all()
     calls = []
     def growing(): calls.append(1); yield from [X]*(1 + (len(calls) > 3))
     with pytest.raises(ValueError, match='must give the same points'): KMeans(2, init=X[:2]).fit(growing)

@@ -787,6 +787,8 @@ def test_a_run_whose_functions_have_changed_is_another():
     def built(body): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    def forward(self, x): return {body}', g); return _built(g['Net']())
     def held(v): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    gain, calls = {v}, {v}\n    def forward(self, x): type(self).calls = type(self).calls + 1; return x*self.gain', g); return _built(g['Net']())
     def counted(v): g = dict(__name__='mine', nn=nn); exec(f'class Net(nn.Module):\n    calls = {v}\n    def forward(self, x): type(self).calls += 1; return x', g); return _built(g['Net']())
+    def own(what, body): g = dict(__name__='mine', Operator=ViewOperator, nn=nn); exec(f"class Mine({what}):\n    name = 'mine of mine'\n    def change(self, x, params): return {body}\n    def forward(self, x, y): return {body}", g); return _told(Augment(g['Mine']()) if what == 'Operator' else g['Mine']())
+    for what in ('Operator', 'nn.Module', 'object'): assert own(what, 'x') == own(what, 'x') != own(what, '1 - x'), what
     assert held(1) != held(2) and counted(1) == counted(2) and _told(eval('lambda x,*,s=2: s*x')) != _told(eval('lambda x,*,s=3: s*x'))
     assert built('x') == built('x') != built('2*x') and _built(flat()) == _built(flat())
 
