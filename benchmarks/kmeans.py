@@ -220,9 +220,14 @@ def headline(env, threads):
     print(f"{env['cpu']}, {env['system']}, {threads} thread{'s'*(threads > 1)}; Python {env['python']}, " + ', '.join(f'{o} {v}' for o, v in env['versions'].items() if v and o != 'torchvision'))
 
 
+def write(path, data):
+    "JSON to the file of `--json`, if there is one"
+    if path: Path(path).parent.mkdir(parents=True, exist_ok=True); Path(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
 def keep(a, env, rows, *hide):
     "Write rows, environment and the settings but for those in `hide` to the file of `--json`, if there is one"
-    if a.json: Path(a.json).parent.mkdir(parents=True, exist_ok=True); Path(a.json).write_text(json.dumps(dict(environment=env, settings={o: v for o, v in vars(a).items() if o not in ('json', *hide)}, rows=rows), indent=1, ensure_ascii=False), encoding='utf-8')
+    write(a.json, dict(environment=env, settings={o: v for o, v in vars(a).items() if o not in ('json', *hide)}, rows=rows))
 
 
 def show(rows, hide=()):
@@ -243,7 +248,7 @@ class Results:
 
     def add(self, **tables):
         for name, rows in tables.items(): self.data['tables'].setdefault(name, []).extend(rows)
-        if self.path: Path(self.path).parent.mkdir(parents=True, exist_ok=True); Path(self.path).write_text(json.dumps(self.data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        write(self.path, self.data)
 
     def note(self, text):
         if text not in self.data['notes']: self.data['notes'].append(text)

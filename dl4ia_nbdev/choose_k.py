@@ -64,11 +64,12 @@ def _silhouette(W, models, sample_size, seed):
     at_most_1 = lambda x: x/x.abs().max().clamp_min(torch.finfo(x.dtype).tiny)
     x = at_most_1(W.cpu().double()); t = at_most_1(x - x.mean(0)); x, rows = t.numpy(), []          # (its distances are differences of squares: far from the origin they lose everything, and of large or tiny numbers they leave the range of floats)
     for k,m in models.items():
+        if k == 1: rows.append(dict(k=k, silhouette=None)); continue
         y = torch.as_tensor(m.labels_).cpu(); r = (t - update(t, y, k)[0][y]).square().sum(1); r = torch.zeros(k, dtype=r.dtype).index_add_(0, y, r)/y.bincount(minlength=k)
         metric = 'minkowski' if bool(((r > 0) & (r < 1e-12)).any()) else 'euclidean'         # clusters that are a millionth of the whole: by differences, which take longer
-        try: s = None if k == 1 else float(silhouette_score(x, _numpy(m.labels_), metric=metric, sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
+        try: s = float(silhouette_score(x, y.numpy(), metric=metric, sample_size=sample_size if sample_size < len(x) else None, random_state=seed % 2**32))
         except ValueError as e:
-            found = len(np.unique(_numpy(m.labels_)))
+            found = len(y.unique())
             raise ValueError(f"X: K-means found one cluster for k={k}, and the silhouette needs two" if found < 2 else f"sample_size={sample_size} of {len(x)} points is too small a sample to score {k} clusters ({e})") from e
         rows.append(dict(k=k, silhouette=s))
     return rows

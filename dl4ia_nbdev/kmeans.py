@@ -63,6 +63,8 @@ def _labels(labels, n, k, device=None):
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= k: raise ValueError(f"labels must be whole numbers from 0 to {k-1}, got {labels.min().item()} to {labels.max().item()}")
     return labels.long()
 
+def _total(t, w): return float(t.sum() if w is None else t.dot(w))          # of one number a point
+
 def _weights(w, n, device=None):
     "Check one weight a point, none negative, not all zero; None stays None"
     if w is None: return None
@@ -490,7 +492,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     @staticmethod
     def _inertia(pts, C, labels, w):
         d = pts.sq_dists(C, labels)
-        return float(d.sum() if w is None else d.dot(w))
+        return _total(d, w)
 
     @_plainly
     def fit(self,
@@ -670,9 +672,9 @@ class MiniBatchKMeans(KMeans):
         "Move the centres `C` and their counts `N` by one batch; the batch's inertia before the move, and the counts it adds"
         sums = torch.zeros_like(C); _add(sums, x, labels, w)
         size = _sizes(labels, w, len(C)).double()
-        c,s, total = C - mu, sums - size[:,None]*mu, float(sq.sum() if w is None else sq.dot(w))
+        c,s, total = C - mu, sums - size[:,None]*mu, _total(sq, w)
         J = total - 2*float((c*s).sum()) + float((size*c.pow(2).sum(1)).sum())
-        if J < 1e-6*total: d = self._sq_from(C, x, labels); J = float(d.sum() if w is None else d.dot(w))          # the difference of large numbers: from the distances instead
+        if J < 1e-6*total: J = _total(self._sq_from(C, x, labels), w)          # the difference of large numbers: from the distances instead
         N += size
         hit = size > 0
         C[hit] += (sums[hit] - size[hit,None]*C[hit])/N[hit,None]          # each centre is the mean of all it has been given

@@ -230,10 +230,6 @@ class LARS(torch.optim.Optimizer):
 _SETTINGS = ('temperature', 'epochs', 'batch_size', 'optimizer', 'lr', 'momentum', 'weight_decay', 'warmup', 'precision', 'random_state')
 _RATES = dict(lars=.075*16, sgd=.05, adamw=1e-3)   # at 256 images a batch
 
-def _own_views(views, x, seed, world, n):
-    "First and second views of this process's share `x` of a batch of `n`: drawn for the whole batch, so that they do not depend on the number of processes"
-    return views._both(x, seed, n, torch.arange(world.rank, n, world.size, device='cpu'))[0]
-
 def _changed(views, x, seed):
     "First and second views `x` of a set that makes its own pairs, changed further"
     if views.second is None: return views.first(x, seed=seed)
@@ -388,7 +384,7 @@ class SimCLR:
                 return len(self.history_)
             if start := _take_up(path, world, load): bar.update(start)
             with whole_batch_norm(net, world): pass                            # (it may refuse)
-            begun(); _remember(self.encoder, self.norm_)
+            begun(); _remember(self.encoder, self.norm_); share = None if world.size == 1 else torch.arange(world.rank, N, world.size, device='cpu')          # of a batch
             for e in range(start, self.epochs):
                 with fork_seed(seed(e)):                                          # an epoch's randomness is its number's: stopping and resuming change nothing
                     count = iter(range(e*steps, (e + 1)*steps))
@@ -396,7 +392,7 @@ class SimCLR:
                         i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
                         s = (seed(e)*10_007 + 101*i) % 2**63
-                        v = _own_views(views, X[ix.to(X.device)].to(device), s, world, N) if X is not None else _changed(views, images.pairs(ix, own := s + 1_000_003*world.rank).to(device), own + 37)          # (draws of its own: a set's first numbers shall not be the views')
+                        v = views._both(X[ix.to(X.device)].to(device), s, N, share)[0] if X is not None else _changed(views, images.pairs(ix, own := s + 1_000_003*world.rank).to(device), own + 37)          # (draws of its own: a set's first numbers shall not be the views')
                         return self._loss(*self._order(m, v).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n, device='cpu')
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]

@@ -509,14 +509,18 @@ def _own_methods(o, values, seen=None):
     "What the user's own classes of an object do, the object's and those that it inherits from"
     return [own for c in type(o).__mro__ if not _of(c, 'torch', 'torchvision', _package) for own in _methods(c, values, False, seen)]
 
+def _own_code(module):
+    "What the user's own classes among the modules in a module do"
+    return [own for m in module.modules() if (own := _own_methods(m, False))]
+
 def _told_of(module):
     "What a module says of itself, with a digest of what the user's own classes in it do, where there are any"
-    code = [own for m in module.modules() if (own := _own_methods(m, False))]
+    code = _own_code(module)
     return _said(module) + (f' ({_stamp(code)[:12]})' if code else '')
 
 def _built(module):
     "How a module is made, in a few letters: two with the same weights can differ, by their dropout say"
-    code = [own for m in module.modules() if (own := _own_methods(m, False))]
+    code = _own_code(module)
     return f"{type(module).__name__} ({_stamp([_said(module), code] if code else _said(module))[:12]})"
 
 def _fingerprint(settings, images):
