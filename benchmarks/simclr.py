@@ -45,6 +45,8 @@ def main():
     from dl4ia_nbdev.evaluate import _channels_last
     from dl4ia_nbdev.simclr import SimCLR
     from dl4ia_nbdev.train import autocast
+    from dl4ia_nbdev.views import _loops
+    _loops.load()                                                          # as after a second of views
     env, rows = environment(), []; headline(env, a.threads); others = others_busy()
     for name, (enc, size, pairs) in cases(a.quick).items():
         if not name.startswith(a.only): continue

@@ -53,16 +53,28 @@ def batches_of(data, workers, batch):
     return (time.perf_counter() - t)/n
 
 
+def loops():
+    "The package's loops in machine code, loaded (views themselves wait until they have worked for a second); None where numba is not installed"
+    from dl4ia_nbdev.views import _loops
+    return _loops.code if _loops.load() else print('numba is not installed: views are made without machine code')
+
+
+def use(code):
+    from dl4ia_nbdev.views import _loops
+    _loops.code, _loops.asked = code, True
+
+
 def runs(images, size, batches, threads):
     "name -> function that returns the seconds of two views of the batch"
     from dl4ia_nbdev.views import Views, simclr_cifar, simclr_imagenet
-    o, n = setting(size), len(images)
+    o, n, code = setting(size), len(images), loops()
     def timed(f):
         def once(): t = time.perf_counter(); f(); return time.perf_counter() - t
         return once
-    ours = Views(simclr_imagenet(size) if o['blur'] else simclr_cifar(size), normalize=(mean, std))
+    made = Views(simclr_imagenet(size) if o['blur'] else simclr_cifar(size), normalize=(mean, std))
+    def ours(code): return timed(lambda: (use(code), made(images)))
     tv = torchvision_views(images, size, **o)
-    got = {'dl4ia_nbdev': timed(lambda: ours(images)), 'torchvision v2': timed(lambda: [torch.stack(v) for v in zip(*map(tv, images))]),
+    got = {'dl4ia_nbdev': ours(code), **({'dl4ia_nbdev, no numba': ours(None)} if code else {}), 'torchvision v2': timed(lambda: [torch.stack(v) for v in zip(*map(tv, images))]),
            f'torchvision v2, {threads} workers': lambda: batches_of(PerImage(images, tv, batches*threads), threads, n), 'lightly': None, f'lightly, {threads} workers': None, 'kornia': None}
     if importlib.util.find_spec('lightly'):
         li = lightly_views(images, size, **o)
@@ -110,7 +122,7 @@ def measure(a, tables, others_busy, show, keep, pause):
                 time.sleep(pause)
                 if first[r] < 1: got[r]()                                                             # after a pause processors begin slowly
                 times[r].append(got[r]())
-        m = {r: median(v) for r, v in times.items()}; best = min(v for r, v in m.items() if r not in ('dl4ia_nbdev', 'floor: two grid_sample'))
+        m = {r: median(v) for r, v in times.items()}; best = min(v for r, v in m.items() if not r.startswith(('dl4ia_nbdev', 'floor')))
         rows = [dict(implementation=r, size=size) | (dict(source=side) if side != size else {}) | {'ms': 1e3*m[r], 'spread, %': 100*(max(v) - min(v))/m[r], 'best peer / this': best/m[r], '× floor': m[r]/m['floor: two grid_sample']} for r, v in times.items()]
         print(f"\ntwo views of {a.images} images, {size} px{f' of images of {side}' if side != size else ''}, strength {setting(size)['s']}, {'blurred' if setting(size)['blur'] else 'no blur'}, medians of {k}; {100*others():.0f} % of the processors taken by others (a loader's workers count as others)"); show(rows); tables += rows; keep()
 

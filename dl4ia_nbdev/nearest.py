@@ -6,7 +6,7 @@
 __all__ = ['assign', 'pairwise_sq_dists']
 
 # %% ../nbs/01a_nearest.ipynb #ce00cbb4
-import functools, math, numbers, os, time, warnings
+import functools, importlib, math, numbers, os, time, warnings
 from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
@@ -691,29 +691,28 @@ def _int8_faster():
 
 # %% ../nbs/01a_nearest.ipynb #b6e1c0d2
 class _Loops:
-    "The loops of `compiled`, once they have been worth loading; none where numba is missing, and none in a forked process, where its threads are gone"
-    def __init__(self): self.spent, self.code, self.asked = 0., None, False
+    "The loops of a module of this package, once they have been worth loading; none where numba is missing or `right` does not find them so, and none in a forked process, where numba's threads are gone"
+    def __init__(self, name, right):
+        self.name, self.right, self.spent, self.code, self.asked = name, right, 0., None, False
+        if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=self.leave)
     def worked(self, seconds):
         "Count the time of passes that would be shorter with them"
         self.spent += seconds
         if self.spent > 1 and not self.asked: self.load()
     def load(self):
         "Load them now; are they there?"
-        self.asked, threads, code = True, torch.get_num_threads(), None
+        self.asked, self.code, threads, code = True, None, torch.get_num_threads(), None
         with warnings.catch_warnings(), autocast('float32', 'cpu'):
             warnings.simplefilter('ignore')
             try:
-                from dl4ia_nbdev import compiled
-                if _loops_right(compiled): code = compiled
+                module = importlib.import_module(f'dl4ia_nbdev.{self.name}')
+                if self.right(module): code = module
             except Exception: pass                                         # numba is missing, or does not go with this Python, NumPy or machine
             finally:
                 if torch.get_num_threads() != threads: torch.set_num_threads(threads)          # (numba's first call gives OpenMP, and with it torch, a number of its own)
         self.code = code
         return code is not None
     def leave(self): self.code, self.asked = None, True
-
-_loops = _Loops()
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_loops.leave)
 
 def _loops_right(code):
     "Do the loops give the labels of `_plain`, after products of floats and of bfloat16 numbers, and the sums of torch?"
@@ -727,6 +726,8 @@ def _loops_right(code):
     y = x.double(); sums.index_add_(0, new, y).index_add_(0, old, y).index_add_(0, new, y, alpha=-1)
     wide = torch.zeros_like(sums); code._add(wide.numpy(), y.numpy(), new.numpy(), 1.); code._move(wide.numpy(), y.numpy(), np.arange(300), new.numpy(), old.numpy(), 300)
     return torch.equal(mine, sums) and torch.equal(wide, sums) and code._shares_threads()
+
+_loops = _Loops('compiled', _loops_right)
 
 def _in_one(code, x, raw, length, c, V, codes, prev, m, work=None):
     """What `_halved` returns, by one loop of `code` after the product. `prev` may be None; where `V` is None the product is one of floats"""

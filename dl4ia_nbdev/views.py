@@ -8,14 +8,14 @@ __all__ = ['Operator', 'RandomResizedCrop', 'RandomCrop', 'RandomHorizontalFlip'
            'simclr_cifar', 'exercise_sheet']
 
 # %% ../nbs/04a_views.ipynb #0dcd4fdb
-import math, numbers, re
+import math, numbers, re, time
 from collections.abc import Callable
 from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .data import ImageSet, _check_seed
-from .nearest import _full_products, _plainly
+from .nearest import _Loops, _full_products, _plainly
 from .train import _sample, autocast
 
 # %% ../nbs/04a_views.ipynb #f3df9ebe
@@ -231,31 +231,32 @@ def _blend(x, kinds, f):
     "f x + (1 − f) times nothing (kind 0), the mean grey (1) or the grey version (2), in place, cut to [0, 1]; `kinds` (n,) on the CPU, `f` (n, 1, 1, 1)"
     cuts = [0, *((kinds[1:] != kinds[:-1]).nonzero()[:, 0] + 1).tolist(), len(x)]
     if len(cuts) > 2 and 2*x.numel() < (len(cuts) - 1)*_group:                 # many kinds, few of each: all at once, with zeros for what is not wanted
-        y = _grey(x); mean,grey = ((1 - f)*(kinds == k).to(f)[:, None, None, None] for k in (1, 2))
-        return x.mul_(f).add_((y*grey).add_(y.mean((2, 3), keepdim=True)*mean)).clamp_(0, 1)
+        mean,grey = ((1 - f)*(kinds == k).to(f)[:, None, None, None] for k in (1, 2))
+        return torch.addcmul((_grey(x)*grey).add_(_grey(x.mean((2, 3), keepdim=True))*mean), x, f, out=x).clamp_(0, 1)
     for a,b in zip(cuts, cuts[1:]):
         z, part, kind = x[a:b], f[a:b], int(kinds[a])
-        if kind == 2: z.lerp_(_grey(z), 1 - part)
-        elif kind: y = _grey(z.mean((2, 3), keepdim=True)).mul_(1 - part); z.mul_(part).add_(y)            # (the mean's grey is the grey's mean)
+        if kind: torch.addcmul(_grey(z if kind == 2 else z.mean((2, 3), keepdim=True)).mul_(1 - part), z, part, out=z)          # (the mean's grey is the grey's mean)
         else: z.mul_(part)
         z.clamp_(0, 1)
 
-def _turn(x, turns, far, thirds):
-    "What `_shift_hue` does, to few images; `far`: do hues leave [-5, 5]?"
+def _turn(x, sixths, far, thirds):
+    "What `_shift_hue` does, to few images; `far`: which hues may leave [-5, 5]; None: none"
     r,g,b = x.unbind(1)
     lo,c = torch.minimum(r, g), torch.maximum(r, g); torch.minimum(lo, b, out=lo); torch.maximum(c, b, out=c).sub_(lo)
     lo.sub_(c)
     d = (g + b).sub_(r).sub_(lo).div_(c.clamp_min(1e-30))                      # lo is min − c, so the 1 is there
-    h = torch.copysign(d, g - b, out=d).add_(6*turns[:, None, None])
-    if far: h.sub_((h/6).round_(), alpha=6)                                    # back into [-3, 3]
+    h = torch.copysign(d, g - b, out=d).add_(sixths[:, None, None])
+    if far is not None: h.sub_((h/6).round_().mul_(far[:, None, None]), alpha=6)               # back into [-3, 3]
     t = torch.add(h[:, None], thirds, out=x).abs_().sub_(3).abs_().clamp_(1, 2)                # 3 − d' of each component: the circle folded (in the colours' own place: what is less stays nearer)
     torch.addcmul(lo[:, None], c[:, None], t, out=x)                           # min + c (2 − d'), d' cut to [1, 2]
 
 def _shift_hue(x, turns):
     "(n, 3, H, W) in place; `turns` (n,) on the CPU"
-    far, few, thirds = 6*float(turns.abs().max()) > 2, _few(x), x.new_tensor([0., -2., 2.])[:, None, None]
-    for y,t in zip(x.split(few), turns.to(x.device, x.dtype).split(few)): _turn(y, t, far, thirds)
+    few, thirds, sixths = _few(x), x.new_tensor([0., -2., 2.])[:, None, None], 6*turns.to(x.dtype)
+    for y,s,far in zip(x.split(few), sixths.to(x.device).split(few), (sixths.abs() > 2).split(few)): _turn(y, s, far.to(x.device) if far.any() else None, thirds)
     return x
+
+
 
 # %% ../nbs/04a_views.ipynb #a4a59a7f
 class ColorJitter(Operator):
@@ -297,10 +298,17 @@ class ColorJitter(Operator):
     def apply(self, x, params):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
+        if code := _code_for(x): return self._looped(code, x, params)
         key = self.key(params); by = key.argsort(stable=True)
         if bool((key[1:] < key[:-1]).any()):
             x.index_copy_(0, at := by.to(x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
         return self._sorted(x, params, key)
+    def _looped(self, code, x, params):
+        "Every image in its own order: up to the contrast, which needs the mean grey of what is there by then, and from there on"
+        steps, b, c, s, turns = params['order'], *(params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
+        at, end = (steps == 1).int().argmax(1), 4*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
+        _by_loop(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
+        return _by_loop(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
     def _sorted(self, x, params, key):
         n = len(x); begin = [int((key <= 6*s).sum()) for s in range(4)]                     # where images begin whose hue comes after s blends
         kinds = self._others(params); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.device, x.dtype)[..., None, None, None]
@@ -327,6 +335,13 @@ class RandomGrayscale(Operator):
     def change(self, x, params):
         "All channels become the grey value"
         return x.copy_(_grey(x)) if x.shape[1] > 1 else x
+    def apply(self, x, params):
+        "Make grey what was drawn"
+        code = _code_for(x) if type(self).change is RandomGrayscale.change else None
+        return self._looped(code, x, params) if code else super().apply(x, params)
+    def _looped(self, code, x, params):
+        on = params['applied'].long(); none = torch.zeros_like(on)
+        return _by_loop(code, x, none[:, None] + 4, none[:, None].float(), none.float(), none, on)
 
 class RandomSolarize(Operator):
     "All values from a threshold on inverted, with probability `p` (Grill et al. 2020, App. B)"
@@ -400,12 +415,19 @@ class GaussianBlur(Operator):
     def apply(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
         if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 or type(self).change is not GaussianBlur.change: return super().apply(x, params)
-        rows = params['applied'].nonzero()[:, 0]
-        if not len(rows): return x
-        w = self._weights(x, params['sigma'][rows])
+        if not params['applied'].any(): return x
+        if code := _code_for(x): return self._looped(code, x, params)
+        rows,w = self._neighbours(x, params)
         for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
             at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
+    def _looped(self, code, x, params):
+        with code._threads(): code._blur(x.numpy(), *(o.numpy() for o in self._neighbours(x, params)))
+        return x
+    def _neighbours(self, x, params):
+        "Which images (m,), and their weights (m, size//2 + 1), zero where they are below 1e-5"
+        rows = params['applied'].nonzero()[:, 0]; w = self._weights(x, params['sigma'][rows]); w[w <= 1e-5] = 0
+        return rows, w.div_(2*w.sum(1, keepdim=True) - w[:, :1]).to(x.dtype)
     @staticmethod
     def _by_products(x, w):
         "Rows, then columns, each by one product with a band matrix an image: sooner where images are small"
@@ -418,8 +440,8 @@ class GaussianBlur(Operator):
         return (down[:, None] @ x).clamp_(0, 1)
     @staticmethod
     def _blur(x, w):
-        "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards"
-        r = int((w > 1e-5).any(0).sum()) - 1; w = w[:, :r + 1]/(2*w[:, :r + 1].sum(1, keepdim=True) - w[:, :1]); w = w.to(x.device, x.dtype)[:, :, None, None, None]
+        "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards, zeros at its end"
+        r = int((w > 0).any(0).sum()) - 1; w = w.to(x.device)[:, :, None, None, None]
         for axis in (3, 2):
             if not r: break
             pad = F.pad(x, (r, r, 0, 0) if axis == 3 else (0, 0, r, r), mode='reflect'); n = x.shape[axis]
@@ -430,6 +452,25 @@ class GaussianBlur(Operator):
     def describe(cls, params, i):
         "The width"
         return f"blur σ {float(params['sigma'][i]):.2f}" if params['applied'][i] else ''
+
+# %% ../nbs/04a_views.ipynb #5ee7c0df
+@_plainly
+def _loops_right(code):
+    "Do the loops change images, of an odd size, to the bit as the operators do?"
+    g = torch.Generator(device='cpu').manual_seed(3); x = torch.rand(12, 3, 131, 37, generator=g, dtype=torch.float32, device='cpu'); x[0] = x[0, :1]; x[1] = (4*x[1]).round()/4
+    def same(o): p = o.draw(len(x), x.shape[2:], g); return torch.equal(o._looped(code, x.clone(), p), o.apply(x.clone(), p))
+    return all(map(same, (ColorJitter(.8, .8, .8, .5, p=.9), RandomGrayscale(.5), GaussianBlur(13, p=.7)))) and code._shares_threads()
+
+_loops = _Loops('compiled_views', _loops_right)
+
+def _code_for(x):
+    "The loops, where they are loaded and go with such images"
+    return _loops.code if x.device.type == 'cpu' and x.dtype == torch.float32 and x.shape[1] == 3 and x.is_contiguous() and not x.requires_grad else None
+
+def _by_loop(code, x, steps, f, mean, first, last):
+    "To each image in place steps `first` to `last` (n,) of `steps` (n, s): 0 to 3 as in a drawn `order`, 4 grey, others nothing; with the numbers `f` (n, s), a hue's in sixths of a turn; `mean` (n,) is what a contrast adds"
+    with code._threads(): code._colours(x.flatten(2).numpy(), *(o.contiguous().numpy() for o in (steps, f, mean, first, last)))
+    return x
 
 # %% ../nbs/04a_views.ipynb #40a35e90
 def _does_as(o, kind):
@@ -507,7 +548,8 @@ class Augment:
         size = self.ops[0].size if crop else tuple(src.shape[2:])
         if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
-        key = None if mixed else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
+        looped = src.device.type == 'cpu' and dtype == torch.float32 and src.shape[1] == 3                # may machine code change the colours? It minds no order
+        key = None if mixed or looped and _loops.code else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
         most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
         step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
         for i in range(0, n, step):
@@ -515,7 +557,8 @@ class Augment:
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             for j,(k,o) in enumerate(ops):
-                y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                t = time.perf_counter(); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                if looped and not _loops.code and isinstance(o, (ColorJitter, RandomGrayscale, GaussianBlur)): _loops.worked(time.perf_counter() - t)
                 if isinstance(o, Operator): continue
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")

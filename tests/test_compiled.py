@@ -88,7 +88,7 @@ def test_loaded_after_a_second_of_work_and_once():
     class Asked(_Loops):
         times = 0
         def load(self): self.times += 1; self.asked = True; return False
-    l = Asked()
+    l = Asked("compiled", None)
     for _ in range(9): l.worked(.1)
     assert l.times == 0
     for _ in range(9): l.worked(.1)

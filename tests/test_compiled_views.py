@@ -1,0 +1,123 @@
+"Views in machine code: the same bits with and without, when the loops are loaded, and where they must stay away"
+import os, subprocess, sys, threading
+import pytest, torch
+
+pytest.importorskip('numba')
+from dl4ia_nbdev.data import ImageSet
+from dl4ia_nbdev.encoders import ConvNet
+from dl4ia_nbdev.simclr import SimCLR
+from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, RandomGrayscale, Views, _loops, simclr_cifar, simclr_imagenet
+
+
+def pictures(n, size, seed=0): return (torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))*255).byte()
+
+
+@pytest.fixture(autouse=True)
+def loaded():
+    "The loops are there in each test, and afterwards all is as before"
+    before = vars(_loops).copy()
+    assert _loops.load()
+    yield
+    vars(_loops).update(before)
+
+
+def both(f):
+    "What `f` returns without and with the loops"
+    code, _loops.code, _loops.asked = _loops.code, None, True
+    a = f(); _loops.code = code
+    return a, f()
+
+
+@pytest.mark.parametrize('size', [7, 24, 32, 96, 140, 224])
+@pytest.mark.parametrize('images', [1, 9, 60])
+def test_the_same_bits(size, images):
+    x = pictures(images, size); recipe = simclr_imagenet(size) if size > 32 else simclr_cifar(size)
+    a, b = both(lambda: torch.cat(Views(recipe, normalize=([.5]*3, [.2]*3))(x, seed=1))); assert torch.equal(a, b)
+
+
+def test_any_number_of_threads_gives_the_same_bits():
+    x, threads = pictures(40, 140), torch.get_num_threads()
+    try:
+        got = []
+        for n in (1, 2): torch.set_num_threads(n); got += both(lambda: simclr_imagenet(140)(x, seed=2))
+    finally: torch.set_num_threads(threads)
+    for o in got[1:]: assert torch.equal(got[0], o)
+
+
+def test_loaded_in_the_middle_of_a_training():
+    images = ImageSet(pictures(64, 32))
+    def fit(callbacks=()):
+        net = ConvNet((8, 16)); net.load_state_dict(start)
+        return SimCLR.small(net, epochs=3, batch_size=32, views=simclr_cifar(32), random_state=0, progress=False, watch_every=None).fit(images, callbacks=callbacks)
+    start = ConvNet((8, 16)).state_dict(); code = _loops.code
+    def change(*_): _loops.code = None if _loops.code else code
+    a, b = both(fit); _loops.code = code; c = fit([change])
+    for o in (b, c): assert [h['loss'] for h in a.history_] == [h['loss'] for h in o.history_]; assert all(torch.equal(p, q) for p, q in zip(a.encoder.state_dict().values(), o.encoder.state_dict().values()))
+
+
+def test_loaded_after_a_second_of_changes_that_it_would_shorten():
+    _loops.code, _loops.asked, _loops.spent = None, False, 2.
+    for x, f in ((pictures(2, 140)[:, :1], simclr_imagenet(140)), (pictures(2, 140).double()/255, simclr_imagenet(140)), (pictures(2, 140), Augment(lambda x: x))): f(x, seed=0)
+    assert not _loops.asked
+    want = simclr_imagenet(140)(pictures(2, 140), seed=0); assert _loops.asked and _loops.code is not None
+    with torch.autocast('cpu'): assert torch.equal(want, simclr_imagenet(140)(pictures(2, 140), seed=0))
+
+
+@pytest.mark.parametrize('how', ['float64', 'meta'])
+def test_loaded_under_other_defaults(how):
+    "torch.set_default_dtype, torch.set_default_device"
+    _loops.code, _loops.asked = None, False
+    try:
+        if how == 'float64': torch.set_default_dtype(torch.float64)
+        else: torch.set_default_device('meta')
+        assert _loops.load()
+    finally: torch.set_default_dtype(torch.float32); torch.set_default_device(None)
+
+
+@pytest.mark.parametrize('name', ['_colours', '_blur', '_shares_threads'])
+def test_loops_that_are_wrong_are_not_used(name, monkeypatch):
+    from dl4ia_nbdev import compiled_views
+    monkeypatch.setattr(compiled_views, name, lambda *a: None)
+    assert not _loops.load() and _loops.code is None
+
+
+def test_from_several_threads_at_once():
+    x = pictures(20, 140); want = simclr_imagenet(140)(x, seed=0); got = []
+    def make():
+        for _ in range(5): got.append(simclr_imagenet(140)(x, seed=0))
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert len(got) == 15 and all(torch.equal(want, o) for o in got)
+
+
+def test_an_operator_of_ones_own_is_asked():
+    class Sepia(RandomGrayscale):
+        def change(self, x, params): return x*0 + .25
+    class Sharp(GaussianBlur):
+        def change(self, x, params): return x*0 + .5
+    x = pictures(3, 140)
+    assert (Sepia(1)(x) == .25).all() and (Sharp(5, p=1)(x) == .5).all()
+
+
+def test_images_that_want_gradients():
+    x = torch.rand(2, 3, 140, 20, requires_grad=True)
+    for op in (GaussianBlur(5, p=1.), ColorJitter.strength(1., p=1.), RandomGrayscale(1.)):
+        v = op(x, seed=0); assert not v.requires_grad and torch.equal(v, op(x.detach(), seed=0))
+        with torch.no_grad(): assert torch.equal(op.apply(torch.nn.Parameter(x.detach().clone()), op.draw(2, (140, 20), torch.Generator().manual_seed(0))), v)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
+def test_a_loaders_workers_go_without():
+    code = '''
+import torch
+from dl4ia_nbdev.views import _loops, simclr_imagenet
+torch.set_num_threads(1); assert _loops.load()
+x = torch.rand(4, 3, 140, 140, generator=torch.Generator().manual_seed(0)); make = simclr_imagenet(140); want = make(x, seed=0)
+class Seen(torch.utils.data.Dataset):
+    def __len__(self): return 2
+    def __getitem__(self, i): return _loops.code is None, make(x, seed=0)
+for none, got in torch.utils.data.DataLoader(Seen(), 1, num_workers=1, multiprocessing_context='fork'): assert none.all() and torch.equal(got[0], want)
+assert _loops.code is not None'''
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    assert out.returncode == 0, out.stderr
