@@ -19,11 +19,99 @@ def _fma(context, a, b, c):
     if not a == b == c == types.float32: return None
     return types.float32(a, b, c), lambda context, builder, signature, args: builder.fma(*args)
 
-# %% ../nbs/04b_compiled_views.ipynb #04bc0015
-_0, _1, _2, _3 = (np.float32(o) for o in range(4))
+# %% ../nbs/04b_compiled_views.ipynb #04bc0027
+@_machine_code()
+def _cut(v): return min(max(v, np.float32(0)), np.float32(1))
 
 @_machine_code()
-def _cut(v): return min(max(v, _0), _1)
+def _between(at, n):
+    "The pixel left of each place (or above), how far beyond it the place lies, and how far from the next"
+    left, over, rest = np.empty(len(at), np.int32), np.empty(len(at), np.float32), np.empty(len(at), np.float32)
+    for j in range(len(at)):
+        x = min(max(_fma(at[j] + np.float32(1), np.float32(n/2), np.float32(-.5)), np.float32(0)), np.float32(n - 1))
+        left[j] = min(max(int(np.floor(x)), 0), n - 1)
+        over[j] = x - np.floor(x)
+        rest[j] = np.float32(1) - over[j]
+    return left, over, rest
+
+@_machine_code(parallel=True)
+def _crop(src, unit, rows, across, down, out):
+    "Images `rows` (m,) of `src` (n, C, H, W), bytes or floats, times `unit` and read at the columns `across` (m, W') and rows `down` (m, H'), from -1 to 1, into `out` (m, C, H', W')"
+    m, C, Y, X = out.shape
+    H, W = src.shape[2:]
+    for q in numba.prange(m*C):
+        p, c = q//C, q % C
+        image, (i0, v, v_), (j0, u, u_) = src[rows[p],c], _between(down[p], H), _between(across[p], W)
+        line, sides, held = np.empty(W + 1, np.float32), np.empty((2, 2, X), np.float32), np.full(2, -1)
+        for i in range(Y):
+            for y in range(i0[i], min(i0[i] + 2, H)):                      # the rows above and below, unless they are here already
+                if held[y & 1] != y:
+                    held[y & 1] = y
+                    for j in range(W): line[j] = np.float32(image[y,j])*unit
+                    line[W] = line[W - 1]
+                    for j in range(X): sides[y & 1,0,j], sides[y & 1,1,j] = line[j0[j]], line[j0[j] + 1]
+            above, below, to, s, t = sides[i0[i] & 1], sides[min(i0[i] + 1, H - 1) & 1], out[p,c,i], v_[i], v[i]
+            for j in range(X): to[j] = _cut(_fma(below[1,j], t*u[j], _fma(below[0,j], t*u_[j], _fma(above[1,j], s*u[j], above[0,j]*(s*u_[j])))))
+
+# %% ../nbs/04b_compiled_views.ipynb #04bc0030
+@_machine_code()
+def _whole_weights(length, n):
+    "For each of `n` pixels made of `length`: the first that counts (n,), and the weights from there on (taps, n), times 2^p; and p"
+    scale = length/n
+    reach = max(scale, 1.)
+    first, w = np.empty(n, np.uint64), np.zeros((int(np.ceil(reach))*2 + 1, n))
+    for i in range(n):
+        middle = scale*(i + .5)
+        a, total = max(int(middle - reach + .5), 0), 0.
+        b, first[i] = min(int(middle + reach + .5), length), a
+        for j in range(b - a):
+            w[j,i] = max(1 - abs((a + j - middle + .5)/reach), 0.)
+            total += w[j,i]
+        for j in range(b - a): w[j,i] /= total
+    p, top = 0, w.max()
+    while p < 22 and int(.5 + top*2**(p + 1)) < 2**15: p += 1
+    return first, (w*2**p + .5).astype(np.int32), p
+
+@_machine_code()
+def _to_bytes(sums, p):
+    for j in range(len(sums)): sums[j] = min(max((sums[j] + np.int32(1 << (p - 1))) >> np.int32(p), np.int32(0)), np.int32(255))
+
+@_machine_code()
+def _turned(a, out):
+    "The transpose of `a`, in strips that stay in the cache"
+    for b in range(0, len(a), 16):
+        for j in range(a.shape[1]):
+            for i in range(b, min(b + 16, len(a))): out[j,i] = a[i,j]
+
+@_machine_code()
+def _add_line(sums, w, line):
+    for j in range(len(sums)): sums[j] += w*line[j]
+
+@_machine_code(parallel=True)
+def _shrink(src, rows, box, flip, out):
+    "Images `rows` (m,) of bytes `src` (n, C, H, W), each cut to its `box` (m, 4), top, left, height and width, resized with antialiasing, mirrored where `flip` (m,), into `out` (m, C, H', W') as floats in [0, 1]"
+    m, C, Y, X = out.shape
+    for p in numba.prange(m):
+        t, l, h, w = box[p]
+        (i0, u, pu), (j0, v, pv) = _whole_weights(h, Y), _whole_weights(w, X)
+        columns, half, lines, sums = np.empty((w, h), np.int32), np.zeros((X, h), np.int32), np.empty((h, X), np.int32), np.empty(X, np.int32)
+        for c in range(C):
+            _turned(src[rows[p],c,t:t + h,l:l + w], columns)
+            for j in range(X):
+                half[j] = 0
+                for k in range(len(v)):
+                    if v[k,j]: _add_line(half[j], v[k,j], columns[j0[j] + np.uint64(k)])
+                _to_bytes(half[j], pv)
+            _turned(half, lines)
+            for i in range(Y):
+                sums[:] = 0
+                for k in range(len(u)):
+                    if u[k,i]: _add_line(sums, u[k,i], lines[i0[i] + np.uint64(k)])
+                _to_bytes(sums, pu)
+                for j in range(X): out[p,c,i,j] = np.float32(sums[X - 1 - j if flip[p] else j])*np.float32(1/255)
+
+# %% ../nbs/04b_compiled_views.ipynb #04bc0015
+_0, _1, _2, _3 = (np.float32(o) for o in range(4))
 
 @_machine_code()
 def _grey_of(r, g, b): return _fma(b, np.float32(.114), _fma(g, np.float32(.587), r*np.float32(.2989)))

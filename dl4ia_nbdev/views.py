@@ -11,6 +11,7 @@ __all__ = ['Operator', 'RandomResizedCrop', 'RandomCrop', 'RandomHorizontalFlip'
 import math, numbers, re, time
 from collections.abc import Callable
 from typing import Any
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -187,15 +188,19 @@ def _by_matrices(x, box, flip, size):
     with _full_products(x.device): return _resize_weights(y, h, size[0], H, torch.zeros_like(flip), x.dtype)[:, None] @ x @ _resize_weights(l, w, size[1], W, flip, x.dtype)[:, None].mT
 
 # %% ../nbs/04a_views.ipynb #6db8c8c7
+def _places(box, flip, size, shape, dtype):
+    "Where columns (m, W') and rows (m, H') of the results lie in images of `shape`, from -1 to 1 as `grid_sample` has it"
+    at = []
+    for first,length,n_out,n_in,f in ((box[:, 1], box[:, 3], size[1], shape[1], flip), (box[:, 0], box[:, 2], size[0], shape[0], None)):
+        i = torch.arange(n_out, dtype=dtype, device=box.device)[None]
+        if f is not None: i = torch.where(f[:, None], n_out - 1 - i, i)
+        c = (i + .5)*(length.to(dtype)/n_out)[:, None] - .5                              # in pixels of the box, held inside it
+        at.append(((torch.minimum(c.clamp_min(0), (length[:, None] - 1).to(dtype)) + first[:, None])*2 + 1)/n_in - 1)
+    return at
+
 def _by_grid(x, box, flip, size):
     "Where nothing shrinks: two neighbours in each direction"
-    at = []
-    for first,length,n_out,n_in,f in ((box[:, 1], box[:, 3], size[1], x.shape[3], flip), (box[:, 0], box[:, 2], size[0], x.shape[2], None)):
-        i = torch.arange(n_out, dtype=x.dtype, device=x.device)[None]
-        if f is not None: i = torch.where(f[:, None], n_out - 1 - i, i)
-        c = (i + .5)*(length.to(x.dtype)/n_out)[:, None] - .5                              # in pixels of the box, held inside it
-        at.append(((torch.minimum(c.clamp_min(0), (length[:, None] - 1).to(x.dtype)) + first[:, None])*2 + 1)/n_in - 1)
-    grid = torch.view_as_real(torch.complex(*(o.expand(len(x), *size) for o in (at[0][:, None], at[1][:, :, None]))))         # (pairs: sooner made than by stacking)
+    at = _places(box, flip, size, x.shape[2:], x.dtype); grid = torch.view_as_real(torch.complex(*(o.expand(len(x), *size) for o in (at[0][:, None], at[1][:, :, None]))))         # (pairs: sooner made than by stacking)
     return _sample(x, grid)
 
 def _one_by_one(src, rows, box, flip, size, dtype):
@@ -210,16 +215,23 @@ def _unit(x, dtype):
     "Floats in [0, 1]"
     return x.to(dtype).mul_(1/255) if x.dtype == torch.uint8 else x.to(dtype, copy=True)
 
+def _shrinks(src, size):
+    "Are the images larger? (Not the boxes: a view shall not depend on its neighbours)"
+    return src.shape[2] > size[0] or src.shape[3] > size[1]
+
 def _as_bytes(src, size):
     "Are these images cut and resized one by one, as bytes?"
-    return src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and (src.shape[2] > size[0] or src.shape[3] > size[1]) and size != (1, 1)
+    return src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and _shrinks(src, size) and size != (1, 1)
 
 def _resample(src, rows, box, flip, size, dtype):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]"
-    shrinks = src.shape[2] > size[0] or src.shape[3] > size[1]             # of the images, not of the boxes: a view shall not depend on its neighbours
-    if _as_bytes(src, size): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
+    code = _code_for(src, torch.uint8, torch.float32) if dtype == torch.float32 else None
+    if _as_bytes(src, size):
+        if code and (max(size) <= 64 or torch.get_num_threads() > 1): return _shrunk_by_loop(code, src, rows, box, flip, size)
+        return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
+    if code and not _shrinks(src, size): return _cut_by_loop(code, src, rows, box, flip, size)
     box,flip = box.to(src.device), flip.to(src.device)
-    return (_by_matrices if shrinks else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
+    return (_by_matrices if _shrinks(src, size) else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
 
 # %% ../nbs/04a_views.ipynb #ace97f35
 def _grey(x):
@@ -298,7 +310,7 @@ class ColorJitter(Operator):
     def apply(self, x, params):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
-        if code := _code_for(x): return self._looped(code, x, params)
+        if x.shape[1] == 3 and (code := _code_for(x)): return self._looped(code, x, params)
         key = self.key(params); by = key.argsort(stable=True)
         if bool((key[1:] < key[:-1]).any()):
             x.index_copy_(0, at := by.to(x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
@@ -306,7 +318,7 @@ class ColorJitter(Operator):
     def _looped(self, code, x, params):
         "Every image in its own order: up to the contrast, which needs the mean grey of what is there by then, and from there on"
         steps, b, c, s, turns = params['order'], *(params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
-        at, end = (steps == 1).int().argmax(1), 4*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
+        at, end = (steps == 1).int().argmax(1), steps.shape[1]*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
         _by_loop(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
         return _by_loop(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
     def _sorted(self, x, params, key):
@@ -337,7 +349,7 @@ class RandomGrayscale(Operator):
         return x.copy_(_grey(x)) if x.shape[1] > 1 else x
     def apply(self, x, params):
         "Make grey what was drawn"
-        code = _code_for(x) if type(self).change is RandomGrayscale.change else None
+        code = _code_for(x) if x.shape[1] == 3 and type(self).change is RandomGrayscale.change else None
         return self._looped(code, x, params) if code else super().apply(x, params)
     def _looped(self, code, x, params):
         on = params['applied'].long(); none = torch.zeros_like(on)
@@ -456,16 +468,31 @@ class GaussianBlur(Operator):
 # %% ../nbs/04a_views.ipynb #5ee7c0df
 @_plainly
 def _loops_right(code):
-    "Do the loops change images, of an odd size, to the bit as the operators do?"
+    "Do the loops cut and change images, of an odd size, to the bit as the operators do?"
     g = torch.Generator(device='cpu').manual_seed(3); x = torch.rand(12, 3, 131, 37, generator=g, dtype=torch.float32, device='cpu'); x[0] = x[0, :1]; x[1] = (4*x[1]).round()/4
     def same(o): p = o.draw(len(x), x.shape[2:], g); return torch.equal(o._looped(code, x.clone(), p), o.apply(x.clone(), p))
+    box, flip, rows = RandomResizedCrop(131).draw(12, (131, 37), g)['box'], torch.rand(12, generator=g) < .5, torch.randperm(12, generator=g); src = (255*x).byte()
+    if not all(torch.equal(_cut_by_loop(code, o, rows, box, flip, (140, 61)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)) for o in (src, x)): return False
+    if not torch.equal(_shrunk_by_loop(code, src, rows, box, flip, (20, 33)), _one_by_one(src, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
     return all(map(same, (ColorJitter(.8, .8, .8, .5, p=.9), RandomGrayscale(.5), GaussianBlur(13, p=.7)))) and code._shares_threads()
 
 _loops = _Loops('compiled_views', _loops_right)
 
-def _code_for(x):
-    "The loops, where they are loaded and go with such images"
-    return _loops.code if x.device.type == 'cpu' and x.dtype == torch.float32 and x.shape[1] == 3 and x.is_contiguous() and not x.requires_grad else None
+def _code_for(x, *dtypes):
+    "The loops, where they are loaded and go with such images, float32 if nothing else is said"
+    return _loops.code if x.device.type == 'cpu' and x.dtype in (dtypes or (torch.float32,)) and x.is_contiguous() and not x.requires_grad else None
+
+def _cut_by_loop(code, src, rows, box, flip, size):
+    "As `_resample`, where nothing shrinks"
+    out = torch.empty(len(rows), src.shape[1], *size, dtype=torch.float32, device='cpu')
+    with code._threads(): code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32), out)))
+    return out
+
+def _shrunk_by_loop(code, src, rows, box, flip, size):
+    "As `_one_by_one`, to floats in [0, 1]"
+    out = torch.empty(len(rows), src.shape[1], *size, dtype=torch.float32, device='cpu')
+    with code._threads(): code._shrink(*(o.contiguous().numpy() for o in (src, rows, box, flip, out)))
+    return out
 
 def _by_loop(code, x, steps, f, mean, first, last):
     "To each image in place steps `first` to `last` (n,) of `steps` (n, s): 0 to 3 as in a drawn `order`, 4 grey, others nothing; with the numbers `f` (n, s), a hue's in sixths of a turn; `mean` (n,) is what a contrast adds"
@@ -546,19 +573,21 @@ class Augment:
         ops = self._named(False); crop = ops.pop(0)[0] if ops and isinstance(ops[0][1], RandomResizedCrop) else None
         flip = ops.pop(0)[0] if crop and ops and isinstance(ops[0][1], RandomHorizontalFlip) and _does_as(ops[0][1], RandomHorizontalFlip) else None
         size = self.ops[0].size if crop else tuple(src.shape[2:])
-        if crop and ((b := params[crop]['box']).min() < 0 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
+        if crop and ((b := params[crop]['box']).min() < 0 or b[:, 2:].min() < 1 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
-        looped = src.device.type == 'cpu' and dtype == torch.float32 and src.shape[1] == 3                # may machine code change the colours? It minds no order
-        key = None if mixed or looped and _loops.code else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
+        looped = src.device.type == 'cpu' and dtype == torch.float32                                      # may machine code do it? It minds no order, but products round as their place in the batch has it
+        key = None if mixed or looped and _loops.code and src.shape[1] == 3 and (_as_bytes(src, size) or not _shrinks(src, size)) and not any(isinstance(o, GaussianBlur) for _,o in ops) else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
         most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
         step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
+            t = time.perf_counter()
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
+            if crop and looped: _loops.worked(time.perf_counter() - t)
             for j,(k,o) in enumerate(ops):
                 t = time.perf_counter(); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
-                if looped and not _loops.code and isinstance(o, (ColorJitter, RandomGrayscale, GaussianBlur)): _loops.worked(time.perf_counter() - t)
+                if looped and isinstance(o, (ColorJitter, RandomGrayscale, GaussianBlur)): _loops.worked(time.perf_counter() - t)
                 if isinstance(o, Operator): continue
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
