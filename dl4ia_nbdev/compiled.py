@@ -14,7 +14,7 @@ import torch
 from numba.extending import overload
 
 # %% ../nbs/01c_compiled.ipynb #cfc90076
-_alone = threading.Lock()                                                  # one fit at a time has all threads
+_alone = threading.Lock()                                                  # one caller at a time has all threads
 
 def _machine_code(**how):
     "A decorator: compile a function for the types it meets, and keep the outcome on disk where there is a place for it"

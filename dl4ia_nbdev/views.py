@@ -223,13 +223,14 @@ def _as_bytes(src, size):
     "Are these images cut and resized one by one, as bytes?"
     return src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and _shrinks(src, size) and size != (1, 1)
 
+def _by_loops(src, size, dtype):
+    "Are such crops made by machine code, if there is any? (Of large bytes torch's own is as fast on one thread.)"
+    return src.device.type == 'cpu' and dtype == torch.float32 and (max(size) <= 64 or torch.get_num_threads() > 1 if _as_bytes(src, size) else not _shrinks(src, size))
+
 def _resample(src, rows, box, flip, size, dtype):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]"
-    code = _code_for(src, torch.uint8, torch.float32) if dtype == torch.float32 else None
-    if _as_bytes(src, size):
-        if code and (max(size) <= 64 or torch.get_num_threads() > 1): return _shrunk_by_loop(code, src, rows, box, flip, size)
-        return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
-    if code and not _shrinks(src, size): return _cut_by_loop(code, src, rows, box, flip, size)
+    if _by_loops(src, size, dtype) and (code := _code_for(src, torch.uint8, torch.float32)): return _cut(code, src, rows, box.cpu(), flip.cpu(), size)
+    if _as_bytes(src, size): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
     box,flip = box.to(src.device), flip.to(src.device)
     return (_by_matrices if _shrinks(src, size) else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
 
@@ -310,15 +311,16 @@ class ColorJitter(Operator):
     def apply(self, x, params):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
-        if x.shape[1] == 3 and (code := _code_for(x)): return self._looped(code, x, params)
+        if (code := _code_for(x)) and self._loopable(x, params): return self._looped(code, x, params)
         key = self.key(params); by = key.argsort(stable=True)
         if bool((key[1:] < key[:-1]).any()):
             x.index_copy_(0, at := by.to(x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
         return self._sorted(x, params, key)
+    def _loopable(self, x, params): return x.shape[1] == 3 and _as_drawn(params, len(x)) and params['order'].shape == (len(x), 4) and bool((params['order'].sort(1)[0] == torch.arange(4, device='cpu')).all())
     def _looped(self, code, x, params):
         "Every image in its own order: up to the contrast, which needs the mean grey of what is there by then, and from there on"
         steps, b, c, s, turns = params['order'], *(params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
-        at, end = (steps == 1).int().argmax(1), steps.shape[1]*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
+        at, end = (steps == 1).int().argmax(1), 4*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
         _by_loop(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
         return _by_loop(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
     def _sorted(self, x, params, key):
@@ -349,8 +351,8 @@ class RandomGrayscale(Operator):
         return x.copy_(_grey(x)) if x.shape[1] > 1 else x
     def apply(self, x, params):
         "Make grey what was drawn"
-        code = _code_for(x) if x.shape[1] == 3 and type(self).change is RandomGrayscale.change else None
-        return self._looped(code, x, params) if code else super().apply(x, params)
+        return self._looped(code, x, params) if (code := _code_for(x)) and self._loopable(x, params) else super().apply(x, params)
+    def _loopable(self, x, params): return x.shape[1] == 3 and type(self).change is RandomGrayscale.change and _as_drawn(params, len(x))
     def _looped(self, code, x, params):
         on = params['applied'].long(); none = torch.zeros_like(on)
         return _by_loop(code, x, none[:, None] + 4, none[:, None].float(), none.float(), none, on)
@@ -428,11 +430,12 @@ class GaussianBlur(Operator):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
         if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 or type(self).change is not GaussianBlur.change: return super().apply(x, params)
         if not params['applied'].any(): return x
-        if code := _code_for(x): return self._looped(code, x, params)
+        if (code := _code_for(x)) and self._loopable(x, params): return self._looped(code, x, params)
         rows,w = self._neighbours(x, params)
         for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
             at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
+    def _loopable(self, x, params): return max(x.shape[2:]) > 128 and type(self).change is GaussianBlur.change and _as_drawn(params, len(x))
     def _looped(self, code, x, params):
         with code._threads(): code._blur(x.numpy(), *(o.numpy() for o in self._neighbours(x, params)))
         return x
@@ -472,9 +475,11 @@ def _loops_right(code):
     g = torch.Generator(device='cpu').manual_seed(3); x = torch.rand(12, 3, 131, 37, generator=g, dtype=torch.float32, device='cpu'); x[0] = x[0, :1]; x[1] = (4*x[1]).round()/4
     def same(o): p = o.draw(len(x), x.shape[2:], g); return torch.equal(o._looped(code, x.clone(), p), o.apply(x.clone(), p))
     box, flip, rows = RandomResizedCrop(131).draw(12, (131, 37), g)['box'], torch.rand(12, generator=g) < .5, torch.randperm(12, generator=g); src = (255*x).byte()
-    if not all(torch.equal(_cut_by_loop(code, o, rows, box, flip, (140, 61)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)) for o in (src, x)): return False
-    if not torch.equal(_shrunk_by_loop(code, src, rows, box, flip, (20, 33)), _one_by_one(src, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
-    return all(map(same, (ColorJitter(.8, .8, .8, .5, p=.9), RandomGrayscale(.5), GaussianBlur(13, p=.7)))) and code._shares_threads()
+    for o in (src, x, src[:, :1].contiguous(), src.repeat(1, 2, 1, 1)):
+        if not torch.equal(_cut(code, o, rows, box, flip, (140, 61)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)): return False
+    for o in (src, src[:, :1].contiguous()):
+        if not torch.equal(_cut(code, o, rows, box, flip, (20, 33)), _one_by_one(o, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
+    return all(map(same, (ColorJitter(.8, .8, .8, .5, p=.9), ColorJitter(.8, .8, .8, .2, p=1, random_order=False), ColorJitter(.8, .8, .8), RandomGrayscale(.5), GaussianBlur(13, p=.7)))) and code._shares_threads()
 
 _loops = _Loops('compiled_views', _loops_right)
 
@@ -482,20 +487,20 @@ def _code_for(x, *dtypes):
     "The loops, where they are loaded and go with such images, float32 if nothing else is said"
     return _loops.code if x.device.type == 'cpu' and x.dtype in (dtypes or (torch.float32,)) and x.is_contiguous() and not x.requires_grad else None
 
-def _cut_by_loop(code, src, rows, box, flip, size):
-    "As `_resample`, where nothing shrinks"
+def _cut(code, src, rows, box, flip, size):
+    "As `_resample`, for bytes, and for floats that do not shrink"
     out = torch.empty(len(rows), src.shape[1], *size, dtype=torch.float32, device='cpu')
-    with code._threads(): code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32), out)))
+    with code._threads():
+        if _as_bytes(src, size): code._shrink(*(o.contiguous().numpy() for o in (src, rows, box, flip, out)))
+        else: code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32), out)))
     return out
 
-def _shrunk_by_loop(code, src, rows, box, flip, size):
-    "As `_one_by_one`, to floats in [0, 1]"
-    out = torch.empty(len(rows), src.shape[1], *size, dtype=torch.float32, device='cpu')
-    with code._threads(): code._shrink(*(o.contiguous().numpy() for o in (src, rows, box, flip, out)))
-    return out
+def _as_drawn(params, n):
+    "Are these the parameters of `n` images, on the CPU, as `draw` gives them? (Machine code minds no bounds.)"
+    return params['applied'].dtype == torch.bool and all(len(v) == n and v.device.type == 'cpu' and not v.requires_grad for v in params.values())
 
 def _by_loop(code, x, steps, f, mean, first, last):
-    "To each image in place steps `first` to `last` (n,) of `steps` (n, s): 0 to 3 as in a drawn `order`, 4 grey, others nothing; with the numbers `f` (n, s), a hue's in sixths of a turn; `mean` (n,) is what a contrast adds"
+    "To each image in place steps `first` to `last` − 1 (n,) of `steps` (n, s): 0 to 3 as in a drawn `order`, 4 grey, others nothing; with the numbers `f` (n, s), a hue's in sixths of a turn; `mean` (n,) is what a contrast adds"
     with code._threads(): code._colours(x.flatten(2).numpy(), *(o.contiguous().numpy() for o in (steps, f, mean, first, last)))
     return x
 
@@ -575,8 +580,9 @@ class Augment:
         size = self.ops[0].size if crop else tuple(src.shape[2:])
         if crop and ((b := params[crop]['box']).min() < 0 or b[:, 2:].min() < 1 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
-        looped = src.device.type == 'cpu' and dtype == torch.float32                                      # may machine code do it? It minds no order, but products round as their place in the batch has it
-        key = None if mixed or looped and _loops.code and src.shape[1] == 3 and (_as_bytes(src, size) or not _shrinks(src, size)) and not any(isinstance(o, GaussianBlur) for _,o in ops) else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
+        looped, by_loops = src.device.type == 'cpu' and dtype == torch.float32, crop and _by_loops(src, size, dtype)             # may machine code do it? And the crop?
+        alone = looped and _loops.code and src.shape[1] == 3 and (by_loops or not crop) and all(type(o) in (RandomHorizontalFlip, ColorJitter, RandomGrayscale, RandomSolarize, Normalize) for _,o in ops)       # pixel by pixel: no order is needed. (A product rounds as its place in the batch has it)
+        key = None if mixed or alone else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
         most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
         step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
         for i in range(0, n, step):
@@ -584,10 +590,11 @@ class Augment:
             t = time.perf_counter()
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
-            if crop and looped: _loops.worked(time.perf_counter() - t)
+            if by_loops: _loops.worked(time.perf_counter() - t)
             for j,(k,o) in enumerate(ops):
-                t = time.perf_counter(); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
-                if looped and isinstance(o, (ColorJitter, RandomGrayscale, GaussianBlur)): _loops.worked(time.perf_counter() - t)
+                t,fits = time.perf_counter(), looped and hasattr(o, '_loopable') and o._loopable(y, mine[k]); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                if fits: _loops.worked(time.perf_counter() - t)
+                if len(y) != len(at): raise ValueError(f"ops: each must give as many images as it gets, got {len(y)} from {k} for {len(at)}")
                 if isinstance(o, Operator): continue
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
