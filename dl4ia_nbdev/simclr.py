@@ -186,9 +186,9 @@ def _portions(t, size=2**18):
     "`t` itself or, of a large tensor on the CPU, views of rows that fit its cache"
     return [t] if t.device.type != 'cpu' or t.ndim < 2 or t.numel() <= size else t.split(max(1, size//t[0].numel()))
 
-def _norm(parts):
-    "Length of all parts together; on the CPU by products with themselves, which are sooner done than torch's norm"
-    return torch.stack([torch.dot(v := p.reshape(-1), v).sqrt() if p.device.type == 'cpu' and p.dtype.itemsize > 2 else p.norm() for p in parts]).norm()
+def _norm(p):
+    "Length of a part; on the CPU by a product with itself, which is sooner done than torch's norm"
+    return torch.dot(v := p.reshape(-1), v).sqrt() if p.device.type == 'cpu' and p.dtype.itemsize > 2 else p.norm()
 
 class LARS(torch.optim.Optimizer):
     "Layer-wise adaptive rate scaling (You et al. 2017, with the decay inside the norm), momentum after the scaling; parameters with one dimension take plain steps without decay"
@@ -219,7 +219,7 @@ class LARS(torch.optim.Optimizer):
                 parts = list(zip(*[_portions(t) for t in (w, w.grad, self.state[w]['momentum_buffer'])]))
                 if w.ndim > 1:
                     room = torch.empty_like(parts[0][1]); decayed = lambda w, g: torch.add(g, w, alpha=lam, out=room[:len(w)])
-                    a,b = _norm(p for p,_,_ in parts), _norm(decayed(p, g) for p,g,_ in parts)
+                    a,b = (torch.stack(o).norm() for o in zip(*[(_norm(p), _norm(decayed(p, g))) for p,g,_ in parts]))          # (part by part, while it lies in the cache)
                     scale = torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
                 for p,g,v in parts:
                     if w.ndim > 1: g = decayed(p, g).mul_(scale)

@@ -227,9 +227,9 @@ def _by_loops(src, size, dtype):
     "Are such crops made by machine code, if there is any? (Of large bytes torch's own is as fast on one thread.)"
     return src.device.type == 'cpu' and dtype == torch.float32 and (max(size) <= 64 or torch.get_num_threads() > 1 if _as_bytes(src, size) else not _shrinks(src, size))
 
-def _resample(src, rows, box, flip, size, dtype):
-    "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]"
-    if _by_loops(src, size, dtype) and (code := _code_for(src, torch.uint8, torch.float32)): return _cut(code, src, rows, box.cpu(), flip.cpu(), size)
+def _resample(src, rows, box, flip, size, dtype, out=None):
+    "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]; machine code writes them into `out`, if given"
+    if _by_loops(src, size, dtype) and (code := _code_for(src, torch.uint8, torch.float32)): return _cut(code, src, rows, box.cpu(), flip.cpu(), torch.empty(len(rows), src.shape[1], *size, dtype=dtype, device='cpu') if out is None else out)
     if _as_bytes(src, size): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
     box,flip = box.to(src.device), flip.to(src.device)
     return (_by_matrices if _shrinks(src, size) else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
@@ -416,43 +416,30 @@ class GaussianBlur(Operator):
         "`applied`, and `sigma` in pixels"
         return super().draw(n, shape, generator) | dict(sigma=_uniform(n, *self.sigma, generator))
     def _weights(self, x, sigma):
-        "(m, size//2 + 1) from the middle outwards, for images `x`"
+        "(m, size//2 + 1) from the middle outwards, for images `x`; zero where they are below 1e-5"
         size = self.kernel_size or max(3, 2*round(.05*min(x.shape[2:])) + 1)
         if self.kernel_size is None and min(x.shape[2:]) < 2: raise ValueError(f"x must have at least 2 pixels a side to be blurred, got {x.shape[2]}×{x.shape[3]}")
         if size//2 >= min(x.shape[2:]): raise ValueError(f"kernel_size must be smaller than twice the image's side ({min(x.shape[2:])}) to be reflected at its border, got {size}")
         k = torch.arange(size//2 + 1, dtype=torch.float64, device=sigma.device); w = torch.exp(-.5*(k/sigma.double()[:, None])**2); w /= 2*w.sum(1, keepdim=True) - 1
-        w[w < 1e-8] = 0                                                                    # (numbers near the end of a float's range slow a processor down)
-        return w
+        w[w <= 1e-5] = 0
+        return w.div_(2*w.sum(1, keepdim=True) - w[:, :1]).to(x.dtype)
     def change(self, x, params):
-        "Blur small images; raises `ValueError` for a kernel too large to be reflected at the border"
-        with _full_products(x.device): return self._by_products(x, self._weights(x, params['sigma']).to(x))
-    def apply(self, x, params):
         "Blur; raises `ValueError` for a kernel too large to be reflected at the border"
-        if x.device.type == 'cpu' and max(x.shape[2:]) <= 128 or type(self).change is not GaussianBlur.change: return super().apply(x, params)
+        return self._blur(x, self._weights(x, params['sigma']))
+    def apply(self, x, params):
+        "Blur those that were drawn, in place; raises `ValueError` for a kernel too large to be reflected at the border"
+        if type(self).change is not GaussianBlur.change: return super().apply(x, params)
         if not params['applied'].any(): return x
         if (code := _code_for(x)) and self._loopable(x, params): return self._looped(code, x, params)
-        rows,w = self._neighbours(x, params)
+        rows = params['applied'].nonzero()[:, 0]; w = self._weights(x, params['sigma'][rows])
         for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
             at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
-    def _loopable(self, x, params): return max(x.shape[2:]) > 128 and type(self).change is GaussianBlur.change and _as_drawn(params, len(x))
+    def _loopable(self, x, params): return type(self).change is GaussianBlur.change and _as_drawn(params, len(x))
     def _looped(self, code, x, params):
-        with code._threads(): code._blur(x.numpy(), *(o.numpy() for o in self._neighbours(x, params)))
+        rows = params['applied'].nonzero()[:, 0]; w = self._weights(x, params['sigma'][rows])
+        with code._threads(): code._blur(x.numpy(), rows.numpy(), w.numpy())
         return x
-    def _neighbours(self, x, params):
-        "Which images (m,), and their weights (m, size//2 + 1), zero where they are below 1e-5"
-        rows = params['applied'].nonzero()[:, 0]; w = self._weights(x, params['sigma'][rows]); w[w <= 1e-5] = 0
-        return rows, w.div_(2*w.sum(1, keepdim=True) - w[:, :1]).to(x.dtype)
-    @staticmethod
-    def _by_products(x, w):
-        "Rows, then columns, each by one product with a band matrix an image: sooner where images are small"
-        (m,_,*sides),r = x.shape, w.shape[1] - 1
-        def band(n):                                                                       # (m, n, n): what pixel i takes of pixel j, reflected at the border
-            i = torch.arange(n, device=x.device)[:, None]; j = n - 1 - (n - 1 - (i + torch.arange(-r, r + 1, device=x.device)).abs()).abs()
-            both = torch.cat([w[:, 1:].flip(1), w], 1)[:, None].expand(m, n, 2*r + 1)
-            return x.new_zeros(m, n*n).index_add_(1, (i*n + j).flatten(), both.reshape(m, -1)).view(m, n, n)
-        down = band(sides[0]); across = down if sides[0] == sides[1] else band(sides[1]); x = torch.bmm(x.reshape(m, -1, sides[1]), across.mT).view(x.shape)
-        return (down[:, None] @ x).clamp_(0, 1)
     @staticmethod
     def _blur(x, w):
         "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards, zeros at its end"
@@ -476,9 +463,9 @@ def _loops_right(code):
     def same(o): p = o.draw(len(x), x.shape[2:], g); return torch.equal(o._looped(code, x.clone(), p), o.apply(x.clone(), p))
     box, flip, rows = RandomResizedCrop(131).draw(12, (131, 37), g)['box'], torch.rand(12, generator=g) < .5, torch.randperm(12, generator=g); src = (255*x).byte()
     for o in (src, x, src[:, :1].contiguous(), src.repeat(1, 2, 1, 1)):
-        if not torch.equal(_cut(code, o, rows, box, flip, (140, 61)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)): return False
+        if not torch.equal(_cut(code, o, rows, box, flip, o.new_empty(12, o.shape[1], 140, 61, dtype=torch.float32)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)): return False
     for o in (src, src[:, :1].contiguous()):
-        if not torch.equal(_cut(code, o, rows, box, flip, (20, 33)), _one_by_one(o, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
+        if not torch.equal(_cut(code, o, rows, box, flip, o.new_empty(12, o.shape[1], 20, 33, dtype=torch.float32)), _one_by_one(o, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
     return all(map(same, (ColorJitter(.8, .8, .8, .5, p=.9), ColorJitter(.8, .8, .8, .2, p=1, random_order=False), ColorJitter(.8, .8, .8), RandomGrayscale(.5), GaussianBlur(13, p=.7)))) and code._shares_threads()
 
 _loops = _Loops('compiled_views', _loops_right)
@@ -487,9 +474,9 @@ def _code_for(x, *dtypes):
     "The loops, where they are loaded and go with such images, float32 if nothing else is said"
     return _loops.code if x.device.type == 'cpu' and x.dtype in (dtypes or (torch.float32,)) and x.is_contiguous() and not x.requires_grad else None
 
-def _cut(code, src, rows, box, flip, size):
-    "As `_resample`, for bytes, and for floats that do not shrink"
-    out = torch.empty(len(rows), src.shape[1], *size, dtype=torch.float32, device='cpu')
+def _cut(code, src, rows, box, flip, out):
+    "As `_resample`, into `out`, for bytes, and for floats that do not shrink"
+    size = tuple(out.shape[2:])
     with code._threads():
         if _as_bytes(src, size): code._shrink(*(o.contiguous().numpy() for o in (src, rows, box, flip, out)))
         else: code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32), out)))
@@ -581,14 +568,14 @@ class Augment:
         if crop and ((b := params[crop]['box']).min() < 0 or b[:, 2:].min() < 1 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
         looped, by_loops = src.device.type == 'cpu' and dtype == torch.float32, crop and _by_loops(src, size, dtype)             # may machine code do it? And the crop?
-        alone = looped and _loops.code and src.shape[1] == 3 and (by_loops or not crop) and all(type(o) in (RandomHorizontalFlip, ColorJitter, RandomGrayscale, RandomSolarize, Normalize) for _,o in ops)       # pixel by pixel: no order is needed. (A product rounds as its place in the batch has it)
+        alone = looped and _loops.code and src.shape[1] == 3 and (by_loops or not crop) and all(type(o) in (RandomHorizontalFlip, ColorJitter, RandomGrayscale, RandomSolarize, GaussianBlur, Normalize) for _,o in ops)       # no order is needed. (Yours may have one; products round as their place in the batch has it)
         key = None if mixed or alone else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
         most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
-        step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = None
+        step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = torch.empty(n, src.shape[1], *size, dtype=dtype, device='cpu') if alone and crop else None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
             t = time.perf_counter()
-            if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype)
+            if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype, out[i:i + step] if alone and crop else None)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             if by_loops: _loops.worked(time.perf_counter() - t)
             for j,(k,o) in enumerate(ops):
@@ -600,7 +587,7 @@ class Augment:
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
-            out.index_copy_(0, at.to(y.device), y)
+            if y.data_ptr() != out[i].data_ptr() or not alone: out.index_copy_(0, at.to(y.device), y)         # (else it is there)
         return out
 
 class Views:
