@@ -319,7 +319,7 @@ class ColorJitter(Operator):
     def _loopable(self, x, params): return x.shape[1] == 3 and _as_drawn(params, len(x)) and params['order'].shape == (len(x), 4) and bool((params['order'].sort(1)[0] == torch.arange(4, device='cpu')).all())
     def _looped(self, code, x, params):
         "Every image in its own order: up to the contrast, which needs the mean grey of what is there by then, and from there on"
-        steps, b, c, s, turns = params['order'], *(params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
+        steps = params['order']; b,c,s,turns = (params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
         at, end = (steps == 1).int().argmax(1), 4*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
         _by_loop(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
         return _by_loop(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
