@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Time of two SimCLR views of 256 images against torchvision, lightly and kornia.
 
-    pip install -r benchmarks/requirements-views.txt     # for the benchmark only; a peer that is missing is left out, and a line says so
+    pip install -e '.[fast]' -r benchmarks/requirements-views.txt     # for the benchmark only; a peer that is missing is left out, and a line says so
     python benchmarks/views.py
     python benchmarks/views.py --keep-memory             # for all of them, as while this package trains
     python benchmarks/views.py --sizes 24 --source 32    # views smaller than the images

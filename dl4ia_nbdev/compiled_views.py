@@ -94,7 +94,7 @@ def _shrink(src, rows, box, flip, out):
     for p in numba.prange(m):
         t, l, h, w = box[p]
         (i0, u, pu), (j0, v, pv) = _whole_weights(h, Y), _whole_weights(w, X)
-        columns, half, lines, sums = np.empty((w, h), np.int32), np.zeros((X, h), np.int32), np.empty((h, X), np.int32), np.empty(X, np.int32)
+        columns, half, lines, sums = np.empty((w, h), np.int32), np.empty((X, h), np.int32), np.empty((h, X), np.int32), np.empty(X, np.int32)
         for c in range(C):
             _turned(src[rows[p],c,t:t + h,l:l + w], columns)
             for j in range(X):
@@ -165,7 +165,7 @@ def _colours(x, steps, f, mean, first, last):
 def _reflected(i, n): return n - 1 - abs(n - 1 - abs(i))
 
 @_machine_code()
-def _weigh(out, middle, w): 
+def _weigh(out, middle, w):
     for j in range(len(out)): out[j] = middle[j]*w
 
 @_machine_code()

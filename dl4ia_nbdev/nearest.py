@@ -691,7 +691,7 @@ def _int8_faster():
 
 # %% ../nbs/01a_nearest.ipynb #b6e1c0d2
 class _Loops:
-    "The loops of a module of this package, once they have been worth loading; none where numba is missing or `right` does not find them so, and none in a forked process, where numba's threads are gone"
+    "The loops of a module of this package, once they have been worth loading; none where numba is missing or `right(module)` says no, and none in a forked process, where numba's threads are gone"
     def __init__(self, name, right):
         self.name, self.right, self.spent, self.code, self.asked = name, right, 0., None, False
         if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=self.leave)

@@ -219,7 +219,7 @@ class LARS(torch.optim.Optimizer):
                 parts = list(zip(*[_portions(t) for t in (w, w.grad, self.state[w]['momentum_buffer'])]))
                 if w.ndim > 1:
                     room = torch.empty_like(parts[0][1]); decayed = lambda w, g: torch.add(g, w, alpha=lam, out=room[:len(w)])
-                    a,b = (torch.stack(o).norm() for o in zip(*[(_norm(p), _norm(decayed(p, g))) for p,g,_ in parts]))          # (part by part, while it lies in the cache)
+                    a,b = (torch.stack(l).norm() for l in zip(*[(_norm(p), _norm(decayed(p, g))) for p,g,_ in parts]))          # (part by part, while it lies in the cache)
                     scale = torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
                 for p,g,v in parts:
                     if w.ndim > 1: g = decayed(p, g).mul_(scale)

@@ -223,13 +223,13 @@ def _as_bytes(src, size):
     "Are these images cut and resized one by one, as bytes?"
     return src.dtype == torch.uint8 and src.device.type == 'cpu' and src.shape[1] <= 4 and _shrinks(src, size) and size != (1, 1)
 
-def _by_loops(src, size, dtype):
+def _crop_loopable(src, size):
     "Are such crops made by machine code, if there is any? (Of large bytes torch's own is as fast on one thread.)"
-    return src.device.type == 'cpu' and dtype == torch.float32 and (max(size) <= 64 or torch.get_num_threads() > 1 if _as_bytes(src, size) else not _shrinks(src, size))
+    return _flat(src, torch.uint8, torch.float32) and (max(size) <= 64 or torch.get_num_threads() > 1 if _as_bytes(src, size) else not _shrinks(src, size))
 
 def _resample(src, rows, box, flip, size, dtype, out=None):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]; machine code writes them into `out`, if given"
-    if _by_loops(src, size, dtype) and (code := _code_for(src, torch.uint8, torch.float32)): return _cut(code, src, rows, box.cpu(), flip.cpu(), torch.empty(len(rows), src.shape[1], *size, dtype=dtype, device='cpu') if out is None else out)
+    if (code := _loops.code) and _crop_loopable(src, size): return _looped_crop(code, src, rows, box.cpu(), flip.cpu(), torch.empty(len(rows), src.shape[1], *size, dtype=dtype, device='cpu') if out is None else out)
     if _as_bytes(src, size): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
     box,flip = box.to(src.device), flip.to(src.device)
     return (_by_matrices if _shrinks(src, size) else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
@@ -268,8 +268,6 @@ def _shift_hue(x, turns):
     few, thirds, sixths = _few(x), x.new_tensor([0., -2., 2.])[:, None, None], 6*turns.to(x.dtype)
     for y,s,far in zip(x.split(few), sixths.to(x.device).split(few), (sixths.abs() > 2).split(few)): _turn(y, s, far.to(x.device) if far.any() else None, thirds)
     return x
-
-
 
 # %% ../nbs/04a_views.ipynb #a4a59a7f
 class ColorJitter(Operator):
@@ -321,8 +319,8 @@ class ColorJitter(Operator):
         "Every image in its own order: up to the contrast, which needs the mean grey of what is there by then, and from there on"
         steps = params['order']; b,c,s,turns = (params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
         at, end = (steps == 1).int().argmax(1), 4*params['applied'].long(); steps = steps.masked_fill(steps == 3, -1) if self.hue == (0., 0.) else steps
-        _by_loop(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
-        return _by_loop(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
+        _run_steps(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
+        return _run_steps(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
     def _sorted(self, x, params, key):
         n = len(x); begin = [int((key <= 6*s).sum()) for s in range(4)]                     # where images begin whose hue comes after s blends
         kinds = self._others(params); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.device, x.dtype)[..., None, None, None]
@@ -354,8 +352,8 @@ class RandomGrayscale(Operator):
         return self._looped(code, x, params) if (code := _code_for(x)) and self._loopable(x, params) else super().apply(x, params)
     def _loopable(self, x, params): return x.shape[1] == 3 and type(self).change is RandomGrayscale.change and _as_drawn(params, len(x))
     def _looped(self, code, x, params):
-        on = params['applied'].long(); none = torch.zeros_like(on)
-        return _by_loop(code, x, none[:, None] + 4, none[:, None].float(), none.float(), none, on)
+        n, on = len(x), params['applied'].long()
+        return _run_steps(code, x, on.new_full((n, 1), 4), x.new_zeros(n, 1), x.new_zeros(n), torch.zeros_like(on), on)
 
 class RandomSolarize(Operator):
     "All values from a threshold on inverted, with probability `p` (Grill et al. 2020, App. B)"
@@ -463,30 +461,34 @@ def _loops_right(code):
     def same(o): p = o.draw(len(x), x.shape[2:], g); return torch.equal(o._looped(code, x.clone(), p), o.apply(x.clone(), p))
     box, flip, rows = RandomResizedCrop(131).draw(12, (131, 37), g)['box'], torch.rand(12, generator=g) < .5, torch.randperm(12, generator=g); src = (255*x).byte()
     for o in (src, x, src[:, :1].contiguous(), src.repeat(1, 2, 1, 1)):
-        if not torch.equal(_cut(code, o, rows, box, flip, o.new_empty(12, o.shape[1], 140, 61, dtype=torch.float32)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)): return False
+        if not torch.equal(_looped_crop(code, o, rows, box, flip, o.new_empty(12, o.shape[1], 140, 61, dtype=torch.float32)), _by_grid(_unit(o[rows], torch.float32), box, flip, (140, 61)).clamp_(0, 1)): return False
     for o in (src, src[:, :1].contiguous()):
-        if not torch.equal(_cut(code, o, rows, box, flip, o.new_empty(12, o.shape[1], 20, 33, dtype=torch.float32)), _one_by_one(o, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
+        if not torch.equal(_looped_crop(code, o, rows, box, flip, o.new_empty(12, o.shape[1], 20, 33, dtype=torch.float32)), _one_by_one(o, rows, box, flip, (20, 33), torch.float32).mul_(1/255)): return False
     return all(map(same, (ColorJitter(.8, .8, .8, .5, p=.9), ColorJitter(.8, .8, .8, .2, p=1, random_order=False), ColorJitter(.8, .8, .8), RandomGrayscale(.5), GaussianBlur(13, p=.7)))) and code._shares_threads()
 
 _loops = _Loops('compiled_views', _loops_right)
 
-def _code_for(x, *dtypes):
-    "The loops, where they are loaded and go with such images, float32 if nothing else is said"
-    return _loops.code if x.device.type == 'cpu' and x.dtype in (dtypes or (torch.float32,)) and x.is_contiguous() and not x.requires_grad else None
+def _flat(x, *dtypes):
+    "Are these numbers of one of the `dtypes`, one behind the other in the processor's memory?"
+    return x.device.type == 'cpu' and x.dtype in dtypes and x.is_contiguous() and not x.requires_grad
 
-def _cut(code, src, rows, box, flip, out):
+def _code_for(x):
+    "The loops, where they are loaded and go with such images"
+    return _loops.code if _flat(x, torch.float32) else None
+
+def _looped_crop(code, src, rows, box, flip, out):
     "As `_resample`, into `out`, for bytes, and for floats that do not shrink"
     size = tuple(out.shape[2:])
     with code._threads():
-        if _as_bytes(src, size): code._shrink(*(o.contiguous().numpy() for o in (src, rows, box, flip, out)))
-        else: code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32), out)))
+        if _as_bytes(src, size): code._shrink(*(o.contiguous().numpy() for o in (src, rows, box, flip)), out.numpy())
+        else: code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32))), out.numpy())
     return out
 
 def _as_drawn(params, n):
     "Are these the parameters of `n` images, on the CPU, as `draw` gives them? (Machine code minds no bounds.)"
     return params['applied'].dtype == torch.bool and all(len(v) == n and v.device.type == 'cpu' and not v.requires_grad for v in params.values())
 
-def _by_loop(code, x, steps, f, mean, first, last):
+def _run_steps(code, x, steps, f, mean, first, last):
     "To each image in place steps `first` to `last` − 1 (n,) of `steps` (n, s): 0 to 3 as in a drawn `order`, 4 grey, others nothing; with the numbers `f` (n, s), a hue's in sixths of a turn; `mean` (n,) is what a contrast adds"
     with code._threads(): code._colours(x.flatten(2).numpy(), *(o.contiguous().numpy() for o in (steps, f, mean, first, last)))
     return x
@@ -495,6 +497,9 @@ def _by_loop(code, x, steps, f, mean, first, last):
 def _does_as(o, kind):
     "Does this operator do what its `kind` does, whatever it draws?"
     return (type(o).change, type(o).apply) == (kind.change, kind.apply)
+
+_with_loops = ColorJitter, RandomGrayscale, GaussianBlur
+_per_image = *_with_loops, RandomHorizontalFlip, RandomSolarize, Normalize             # they do to an image the same, to the bit, whatever is beside it
 
 class Augment:
     "Operators one after the other: a batch of images in, one random view of each out. Any function of a batch of floats that treats every image by itself may stand among them; on the CPU it gets the batch in portions"
@@ -567,19 +572,19 @@ class Augment:
         size = self.ops[0].size if crop else tuple(src.shape[2:])
         if crop and ((b := params[crop]['box']).min() < 0 or b[:, 2:].min() < 1 or (b[:, :2] + b[:, 2:] > b.new_tensor(src.shape[2:])).any()): raise ValueError(f"params must come from draw({n}, {tuple(src.shape[2:])}) of these operators, got boxes that end at {(b[:, :2] + b[:, 2:]).amax(0).tolist()}")
         mixed = any(not isinstance(o, Operator) for _,o in ops)                # a function of yours sees the images in the order they came
-        looped, by_loops = src.device.type == 'cpu' and dtype == torch.float32, crop and _by_loops(src, size, dtype)             # may machine code do it? And the crop?
-        alone = looped and _loops.code and src.shape[1] == 3 and (by_loops or not crop) and all(type(o) in (RandomHorizontalFlip, ColorJitter, RandomGrayscale, RandomSolarize, GaussianBlur, Normalize) for _,o in ops)       # no order is needed. (Yours may have one; products round as their place in the batch has it)
-        key = None if mixed or alone else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
+        crop_looped = crop and _crop_loopable(src, size)
+        unsorted = _loops.code and src.shape[1] == 3 and dtype == torch.float32 and (crop_looped or not crop and src.device.type == 'cpu') and all(type(o) in _per_image for _,o in ops)         # (operators of yours may have an order; products round as their place in the batch has it)
+        key = None if mixed or unsorted else next((o.key(params[k]) for k,o in ops if hasattr(o, 'key')), None); order = torch.arange(n, device='cpu') if key is None else key.argsort(stable=True)
         most = max(math.prod(size), 0 if _as_bytes(src, size) else math.prod(src.shape[2:]))         # (other images are held whole before they are cut)
-        step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); out = torch.empty(n, src.shape[1], *size, dtype=dtype, device='cpu') if alone and crop else None
+        step = max(1, (_block if src.device.type == 'cpu' else 1 << 28)//(src.shape[1]*most)); straight = unsorted and crop and n > step; out = torch.empty(n, src.shape[1], *size, dtype=dtype, device='cpu') if straight else None
         for i in range(0, n, step):
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
             t = time.perf_counter()
-            if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype, out[i:i + step] if alone and crop else None)
+            if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype, out[i:i + step] if straight else None)
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
-            if by_loops: _loops.worked(time.perf_counter() - t)
+            if crop_looped: _loops.worked(time.perf_counter() - t)
             for j,(k,o) in enumerate(ops):
-                t,fits = time.perf_counter(), looped and hasattr(o, '_loopable') and o._loopable(y, mine[k]); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                t,fits = time.perf_counter(), not _loops.asked and type(o) in _with_loops and _flat(y, torch.float32) and o._loopable(y, mine[k]); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
                 if fits: _loops.worked(time.perf_counter() - t)
                 if len(y) != len(at): raise ValueError(f"ops: each must give as many images as it gets, got {len(y)} from {k} for {len(at)}")
                 if isinstance(o, Operator): continue
@@ -587,7 +592,7 @@ class Augment:
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
             if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
-            if y.data_ptr() != out[i].data_ptr() or not alone: out.index_copy_(0, at.to(y.device), y)         # (else it is there)
+            if y.data_ptr() != out[i].data_ptr(): out.index_copy_(0, at.to(y.device), y)         # (else it is there)
         return out
 
 class Views:

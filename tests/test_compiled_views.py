@@ -6,7 +6,7 @@ pytest.importorskip('numba')
 from dl4ia_nbdev.data import ImageSet
 from dl4ia_nbdev.encoders import ConvNet
 from dl4ia_nbdev.simclr import SimCLR
-from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, Normalize, Operator, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, Views, _loops, simclr_cifar, simclr_imagenet
+from dl4ia_nbdev.views import Augment, ColorJitter, GaussianBlur, Normalize, Operator, RandomGrayscale, RandomHorizontalFlip, RandomResizedCrop, RandomSolarize, Views, _loops, simclr_cifar, simclr_imagenet
 
 
 def pictures(n, size, seed=0): return (torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))*255).byte()
@@ -53,6 +53,31 @@ def test_crops_of_hardly_any_pixels(shape):
         for size in ((300, 300), (1, 20), (2, 1)):
             make = Augment(RandomResizedCrop(size), RandomHorizontalFlip(), ColorJitter.strength(1.))
             a, b = both(lambda: make(v, seed=3)); assert torch.equal(a, b)
+
+
+def test_many_portions_of_operators_that_return_what_they_like():
+    x = pictures(60, 150)
+    for ops in ((), (ColorJitter.strength(1.), RandomHorizontalFlip(1.), RandomSolarize(p=1.), Normalize([.5]*3, [.2]*3)), (lambda v: v*.5, RandomGrayscale())):
+        make = Augment(RandomResizedCrop(140), *ops)
+        a, b = both(lambda: make(x, seed=3)); assert torch.equal(a, b)
+        a, b = both(lambda: make(x.half()/255, seed=3)); assert torch.equal(a, b)
+
+
+def test_views_are_tensors_of_their_own():
+    x, learnable = pictures(4, 32), torch.nn.Parameter(torch.tensor(2.))
+    for n in (1, 4): v = Augment(RandomResizedCrop(24))(x[:n], seed=0); v.mul_(learnable); assert v.requires_grad
+
+
+def test_operators_without_the_usual_parameters():
+    class Own(RandomGrayscale):
+        def draw(self, n, shape, generator=None): return dict(level=torch.rand(n, generator=generator))
+        def apply(self, x, params): return x*params['level'][:, None, None, None]
+    class Forwards:
+        __name__ = 'forwards'
+        def __getattr__(self, k): return getattr(GaussianBlur(5), k)
+        def __call__(self, x): return x*.5
+    x = pictures(4, 140); _loops.asked = False
+    for op in (Own(), Forwards()): a, b = both(lambda: Augment(op)(x, seed=0)); assert torch.equal(a, b)
 
 
 def test_floats_that_shrink_and_operators_of_ones_own():
