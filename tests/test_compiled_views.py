@@ -1,5 +1,5 @@
 "Views in machine code: the same bits with and without, when the loops are loaded, and where they must stay away"
-import os, subprocess, sys, threading
+import os, platform, subprocess, sys, threading
 import pytest, torch
 
 pytest.importorskip('numba')
@@ -16,7 +16,9 @@ def pictures(n, size, seed=0): return (torch.rand(n, 3, size, size, generator=to
 def loaded():
     "The loops are there in each test, and afterwards all is as before"
     before = vars(_loops).copy()
-    assert _loops.load()
+    if not _loops.load():
+        assert (platform.system(), platform.machine()) != ('Linux', 'x86_64')
+        pytest.skip('PyTorch rounds otherwise here, and goes without the loops')
     yield
     vars(_loops).update(before)
 
