@@ -87,17 +87,21 @@ def fit_faiss_super(X, C, iters): return fit_faiss(X, C, iters, use_super_kmeans
 
 
 @cache
-def loops():
-    "The package's loops in machine code, loaded (K-means itself waits until it has worked for a second); None where numba is not installed"
-    from dl4ia_nbdev.nearest import _loops
-    _loops.load()
-    return _loops.code
+def loops(module):
+    "The holder of a module's loops in machine code, and the loops, loaded; None where numba is not installed"
+    held = importlib.import_module(f'dl4ia_nbdev.{module}')._loops; held.load()
+    return held, held.code
+
+
+def use_loops(module, compiled=True):
+    "Have `nearest` or `views` go with its loops, or without; are they there? (By themselves they come after a second of work)"
+    held, code = loops(module); held.code, held.asked = code if compiled else None, True
+    return code is not None
 
 
 def fit_ours(X, C, iters, screen='auto', compiled=True):
-    from dl4ia_nbdev import nearest
     from dl4ia_nbdev.kmeans import KMeans
-    nearest._loops.code, nearest._loops.asked = loops() if compiled else None, True
+    use_loops('nearest', compiled)
     m = KMeans(len(C), init=C, max_iter=iters, tol=0., screen=screen).fit(X)
     return m.cluster_centers_, m.n_iter_, m.history_[-1]['changed']
 
@@ -439,7 +443,7 @@ def main():
     else: import faiss
     if a.quick: globals().update(pause=.002)
     a.threads = a.threads or torch.get_num_threads()
-    loops(); set_threads(a.threads)              # now that everything is loaded
+    use_loops('nearest'); set_threads(a.threads)              # now that everything is loaded
     env = environment()
     res = Results(a, env)
     headline(env, a.threads)

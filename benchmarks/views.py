@@ -53,28 +53,19 @@ def batches_of(data, workers, batch):
     return (time.perf_counter() - t)/n
 
 
-def loops():
-    "The package's loops in machine code, loaded (views themselves wait until they have worked for a second); None where numba is not installed"
-    from dl4ia_nbdev.views import _loops
-    return _loops.code if _loops.load() else print('numba is not installed: views are made without machine code')
-
-
-def use(code):
-    from dl4ia_nbdev.views import _loops
-    _loops.code, _loops.asked = code, True
-
-
 def runs(images, size, batches, threads):
     "name -> function that returns the seconds of two views of the batch"
     from dl4ia_nbdev.views import Views, simclr_cifar, simclr_imagenet
-    o, n, code = setting(size), len(images), loops()
+    from kmeans import use_loops
+    o, n = setting(size), len(images)
     def timed(f):
         def once(): t = time.perf_counter(); f(); return time.perf_counter() - t
         return once
     made = Views(simclr_imagenet(size) if o['blur'] else simclr_cifar(size), normalize=(mean, std))
-    def ours(code): return timed(lambda: (use(code), made(images)))
+    def ours(compiled): return timed(lambda: (use_loops('views', compiled), made(images)))
+    if not (there := use_loops('views')): print('numba is not installed: views are made without machine code')
     tv = torchvision_views(images, size, **o)
-    got = {'dl4ia_nbdev': ours(code), **({'dl4ia_nbdev, no numba': ours(None)} if code else {}), 'torchvision v2': timed(lambda: [torch.stack(v) for v in zip(*map(tv, images))]),
+    got = {'dl4ia_nbdev': ours(True), **({'dl4ia_nbdev, no numba': ours(False)} if there else {}), 'torchvision v2': timed(lambda: [torch.stack(v) for v in zip(*map(tv, images))]),
            f'torchvision v2, {threads} workers': lambda: batches_of(PerImage(images, tv, batches*threads), threads, n), 'lightly': None, f'lightly, {threads} workers': None, 'kornia': None}
     if importlib.util.find_spec('lightly'):
         li = lightly_views(images, size, **o)

@@ -309,12 +309,12 @@ class ColorJitter(Operator):
     def apply(self, x, params):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
-        if (code := _code_for(x)) and self._loopable(x, params): return self._looped(code, x, params)
+        if (code := _loops.code) and self._loopable(x, params): return self._looped(code, x, params)
         key = self.key(params); by = key.argsort(stable=True)
         if bool((key[1:] < key[:-1]).any()):
             x.index_copy_(0, at := by.to(x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
         return self._sorted(x, params, key)
-    def _loopable(self, x, params): return x.shape[1] == 3 and _as_drawn(params, len(x)) and params['order'].shape == (len(x), 4) and bool((params['order'].sort(1)[0] == torch.arange(4, device='cpu')).all())
+    def _loopable(self, x, params): return x.shape[1] == 3 and _as_drawn(x, params) and params['order'].shape == (len(x), 4) and bool((params['order'].sort(1)[0] == torch.arange(4, device='cpu')).all())
     def _looped(self, code, x, params):
         "Every image in its own order: up to the contrast, which needs the mean grey of what is there by then, and from there on"
         steps = params['order']; b,c,s,turns = (params[k].float() for k in ('brightness', 'contrast', 'saturation', 'hue')); f = torch.stack([b, c, s, 6*turns], 1).gather(1, steps)
@@ -349,8 +349,8 @@ class RandomGrayscale(Operator):
         return x.copy_(_grey(x)) if x.shape[1] > 1 else x
     def apply(self, x, params):
         "Make grey what was drawn"
-        return self._looped(code, x, params) if (code := _code_for(x)) and self._loopable(x, params) else super().apply(x, params)
-    def _loopable(self, x, params): return x.shape[1] == 3 and type(self).change is RandomGrayscale.change and _as_drawn(params, len(x))
+        return self._looped(code, x, params) if (code := _loops.code) and self._loopable(x, params) else super().apply(x, params)
+    def _loopable(self, x, params): return x.shape[1] == 3 and type(self).change is RandomGrayscale.change and _as_drawn(x, params)
     def _looped(self, code, x, params):
         n, on = len(x), params['applied'].long()
         return _run_steps(code, x, on.new_full((n, 1), 4), x.new_zeros(n, 1), x.new_zeros(n), torch.zeros_like(on), on)
@@ -428,15 +428,17 @@ class GaussianBlur(Operator):
         "Blur those that were drawn, in place; raises `ValueError` for a kernel too large to be reflected at the border"
         if type(self).change is not GaussianBlur.change: return super().apply(x, params)
         if not params['applied'].any(): return x
-        if (code := _code_for(x)) and self._loopable(x, params): return self._looped(code, x, params)
-        rows = params['applied'].nonzero()[:, 0]; w = self._weights(x, params['sigma'][rows])
+        if (code := _loops.code) and self._loopable(x, params): return self._looped(code, x, params)
+        rows,w = self._drawn(x, params)
         for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
             at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
-    def _loopable(self, x, params): return type(self).change is GaussianBlur.change and _as_drawn(params, len(x))
+    def _drawn(self, x, params):
+        "Which images (m,), and their weights"
+        rows = params['applied'].nonzero()[:, 0]; return rows, self._weights(x, params['sigma'][rows])
+    def _loopable(self, x, params): return _as_drawn(x, params)
     def _looped(self, code, x, params):
-        rows = params['applied'].nonzero()[:, 0]; w = self._weights(x, params['sigma'][rows])
-        with code._threads(): code._blur(x.numpy(), rows.numpy(), w.numpy())
+        with code._threads(): code._blur(x.numpy(), *(o.numpy() for o in self._drawn(x, params)))
         return x
     @staticmethod
     def _blur(x, w):
@@ -472,10 +474,6 @@ def _flat(x, *dtypes):
     "Are these numbers of one of the `dtypes`, one behind the other in the processor's memory?"
     return x.device.type == 'cpu' and x.dtype in dtypes and x.is_contiguous() and not x.requires_grad
 
-def _code_for(x):
-    "The loops, where they are loaded and go with such images"
-    return _loops.code if _flat(x, torch.float32) else None
-
 def _looped_crop(code, src, rows, box, flip, out):
     "As `_resample`, into `out`, for bytes, and for floats that do not shrink"
     size = tuple(out.shape[2:])
@@ -484,9 +482,9 @@ def _looped_crop(code, src, rows, box, flip, out):
         else: code._crop(src.numpy(), np.float32(1/255 if src.dtype == torch.uint8 else 1), *(o.contiguous().numpy() for o in (rows, *_places(box, flip, size, src.shape[2:], torch.float32))), out.numpy())
     return out
 
-def _as_drawn(params, n):
-    "Are these the parameters of `n` images, on the CPU, as `draw` gives them? (Machine code minds no bounds.)"
-    return params['applied'].dtype == torch.bool and all(len(v) == n and v.device.type == 'cpu' and not v.requires_grad for v in params.values())
+def _as_drawn(x, params):
+    "Are these floats that loops can change, and parameters of so many images, on the CPU, as `draw` gives them? (Machine code minds no bounds.)"
+    return _flat(x, torch.float32) and params['applied'].dtype == torch.bool and all(len(v) == len(x) and v.device.type == 'cpu' and not v.requires_grad for v in params.values())
 
 def _run_steps(code, x, steps, f, mean, first, last):
     "To each image in place steps `first` to `last` − 1 (n,) of `steps` (n, s): 0 to 3 as in a drawn `order`, 4 grey, others nothing; with the numbers `f` (n, s), a hue's in sixths of a turn; `mean` (n,) is what a contrast adds"
@@ -584,7 +582,7 @@ class Augment:
             else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
             if crop_looped: _loops.worked(time.perf_counter() - t)
             for j,(k,o) in enumerate(ops):
-                t,fits = time.perf_counter(), not _loops.asked and type(o) in _with_loops and _flat(y, torch.float32) and o._loopable(y, mine[k]); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
+                t,fits = time.perf_counter(), not _loops.asked and type(o) in _with_loops and o._loopable(y, mine[k]); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
                 if fits: _loops.worked(time.perf_counter() - t)
                 if len(y) != len(at): raise ValueError(f"ops: each must give as many images as it gets, got {len(y)} from {k} for {len(at)}")
                 if isinstance(o, Operator): continue

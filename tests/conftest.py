@@ -1,6 +1,7 @@
 "What the tests share: the list of the project's files, copies of it to work in, and commands run from it."
 import os, shutil, subprocess, sys
 from configparser import ConfigParser
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,21 @@ def run_in(folder, *cmd, timeout=300, **env):
     e.update(PYTHONPATH=str(folder), PYTHONIOENCODING='utf-8', **env)
     return subprocess.run([str(o) for o in cmd], cwd=folder, env=e, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, encoding='utf-8', errors='replace', timeout=timeout)
+
+
+@contextmanager
+def loaded(loops):
+    "A module's loops in machine code are loaded, if they can be, and afterwards all is as before"
+    before = vars(loops).copy()
+    try: yield loops.load()
+    finally: vars(loops).update(before)
+
+
+def without_and_with(loops, f):
+    "What `f` returns without and with the loops"
+    code, loops.code, loops.asked = loops.code, None, True
+    a = f(); loops.code = code
+    return a, f()
 
 
 def settings():

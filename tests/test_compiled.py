@@ -1,6 +1,8 @@
 "The loops in machine code: results to the bit with and without, when they are loaded, and where they must stay away"
 import os, subprocess, sys, threading
+from functools import partial
 import numpy as np, pytest, torch
+from conftest import loaded, without_and_with
 
 pytest.importorskip('numba')
 from dl4ia_nbdev.kmeans import KMeans, MiniBatchKMeans
@@ -11,19 +13,12 @@ def points(n=3000, d=32, seed=0): return torch.randn(n, d, generator=torch.Gener
 
 
 @pytest.fixture(autouse=True)
-def loaded():
-    "The loops are there in each test, and afterwards all is as before"
-    before = vars(_loops).copy()
-    assert _loops.load()
-    yield
-    vars(_loops).update(before)
+def there():
+    "The loops are there in each test"
+    with loaded(_loops) as they_are: assert they_are; yield
 
 
-def both(f):
-    "What `f` returns without and with the loops"
-    code, _loops.code, _loops.asked = _loops.code, None, True
-    a = f(); _loops.code = code
-    return a, f()
+both = partial(without_and_with, _loops)
 
 
 def same(a, b):

@@ -1,6 +1,8 @@
 "Views in machine code: the same bits with and without, when the loops are loaded, and where they must stay away"
 import os, platform, subprocess, sys, threading
+from functools import partial
 import pytest, torch
+from conftest import loaded, without_and_with
 
 pytest.importorskip('numba')
 from dl4ia_nbdev.data import ImageSet
@@ -13,21 +15,16 @@ def pictures(n, size, seed=0): return (torch.rand(n, 3, size, size, generator=to
 
 
 @pytest.fixture(autouse=True)
-def loaded():
-    "The loops are there in each test, and afterwards all is as before"
-    before = vars(_loops).copy()
-    if not _loops.load():
-        assert (platform.system(), platform.machine()) != ('Linux', 'x86_64')
-        pytest.skip('PyTorch rounds otherwise here, and goes without the loops')
-    yield
-    vars(_loops).update(before)
+def there():
+    "The loops are there in each test"
+    with loaded(_loops) as they_are:
+        if not they_are:
+            assert (platform.system(), platform.machine()) != ('Linux', 'x86_64')
+            pytest.skip('PyTorch rounds otherwise here, and goes without the loops')
+        yield
 
 
-def both(f):
-    "What `f` returns without and with the loops"
-    code, _loops.code, _loops.asked = _loops.code, None, True
-    a = f(); _loops.code = code
-    return a, f()
+both = partial(without_and_with, _loops)
 
 
 @pytest.mark.parametrize('size', [7, 24, 32, 96, 140, 224])
