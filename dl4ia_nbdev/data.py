@@ -73,6 +73,10 @@ def _check_n(n, name='n'):
 def _check_seed(seed, name='seed'):
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63: raise ValueError(f"{name} must be a whole number of at least 0 and below 2**63, got {seed!r}")
 
+def _put(t, device):
+    "`t` on a device. A GPU gets it beside its other work, and nobody waits until it has it"
+    return t.pin_memory().to(device, non_blocking=True) if t.device.type == 'cpu' and torch.device(device).type == 'cuda' else t.to(device)
+
 def _atomic(path, write):
     "Call `write(temporary path)` in the folder of `path`, then move the result to `path`; the old file stays whole until then"
     path = Path(path).expanduser()
@@ -290,13 +294,13 @@ class ImageSet:
     )->Tensor:         # float32, each channel of this set has mean 0 and standard deviation 1
         "Bytes to normalised floats, on the device of `images`; raises `TypeError` for what is not uint8"
         if images.dtype != torch.uint8: raise TypeError(f"images must be uint8, got {images.dtype}")
-        m,s = (o.to(images.device)[:, None, None] for o in (self.mean, self.std))
+        m,s = (_put(o, images.device)[:, None, None] for o in (self.mean, self.std))
         return (images.float() / 255 - m) / s
     def denormalize(self,
         x:Tensor, # (N, C, H, W) or (C, H, W) float, as `normalize` gives it
     )->Tensor:    # float32 in [0, 1], clipped
         "Normalised floats back to [0, 1], for looking at"
-        m,s = (o.to(x.device)[:, None, None] for o in (self.mean, self.std))
+        m,s = (_put(o, x.device)[:, None, None] for o in (self.mean, self.std))
         return (x * s + m).clamp(0, 1)
 
     def batches(self,
@@ -315,8 +319,8 @@ class ImageSet:
         n = len(self) if order is None else len(order)
         for i in range(0, n - (n % batch_size if drop_last else 0), batch_size):
             ix = slice(i, i + batch_size) if order is None else order[i:i + batch_size]
-            x = self.images[ix].to(device)
-            yield self.normalize(x) if normalize else x.clone() if order is None and x.device.type == 'cpu' else x, (None if self.labels is None else self.labels[ix].to(device, copy=order is None))
+            x = _put(self.images[ix], device); y = None if self.labels is None else _put(self.labels[ix], device); shared = order is None and x.device.type == 'cpu'          # a slice is the set's own memory
+            yield self.normalize(x) if normalize else x.clone() if shared else x, y.clone() if shared and y is not None else y
 
     def save(self,
         path:str|Path, # A folder; made if needed

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
-from .data import ImageSet, _check_seed
+from .data import ImageSet, _check_seed, _put
 from .evaluate import ari, embed, knn_accuracy, nmi, shift_flip
 from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _given, _normalised_as, _own_knn, _remember
 from .kmeans import KMeans, update
@@ -347,7 +347,7 @@ class DeepCluster:
         sampling = time.perf_counter() - t
         net, full = nn.Sequential(self.encoder, nn.Flatten(), nn.ReLU(), self.head_), len(order) - (len(order) % self.batch_size if len(order) > self.batch_size else 0)
         def loss_fn(m, ix):
-            x,y = images.normalize(images.images[ix].to(device)), labels[ix].to(device)
+            x,y = images.normalize(_put(images.images[ix], device)), _put(labels[ix], device)
             out = self._order(m, self.augment(x) if self.augment else x)
             return F.cross_entropy(out, y) if weight is None else (F.cross_entropy(out, y, reduction='none')*weight[y]).mean()
         hist = fit(net, order[:full].split(self.batch_size), loss_fn, opts, 1, self.precision, progress=False)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from .data import ImageSet, _atomic
+from .data import ImageSet, _atomic, _put
 from .kmeans import KMeans
 from .nearest import _full_products
 from .report import Table
@@ -655,7 +655,7 @@ def shift_flip(
     "Each image shifted by up to `shift` pixels either way and mirrored with probability one half; raises `ValueError` for a shift below 0 or not smaller than the image"
     n,_,h,w = x.shape
     if not 0 <= shift < min(h, w): raise ValueError(f"shift must be at least 0 and smaller than the image ({h}×{w}), got {shift}")
-    rnd = lambda hi: torch.randint(hi, (n,), generator=generator).to(x.device)
+    rnd = lambda hi: _put(torch.randint(hi, (n,), generator=generator), x.device)
     dy,dx,fl = rnd(2*shift + 1), rnd(2*shift + 1), rnd(2)
     return _cut(F.pad(x, (shift,)*4, mode='reflect'), torch.arange(n, device=x.device), dy, dx, fl.bool(), h, w)
 

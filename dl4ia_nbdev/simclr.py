@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .data import ImageSet, _check_seed
+from .data import ImageSet, _check_seed, _put
 from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_trainable, _normal, _normalised_as, _own_knn, _remember, embed, feature_std, rankme
 from .nearest import _full_products, _product, _whole
 from .processes import World, whole_batch_norm
@@ -392,7 +392,7 @@ class SimCLR:
                         i = next(count)
                         for g in opt.param_groups: g['lr'] = self.lr_*_rate(i, self.epochs*steps, self.warmup)
                         s = (seed(e)*10_007 + 101*i) % 2**63
-                        v = views._both(X[ix.to(X.device)].to(device), s, N, share)[0] if X is not None else _changed(views, images.pairs(ix, own := s + 1_000_003*world.rank).to(device), own + 37)          # (draws of its own: a set's first numbers shall not be the views')
+                        v = views._both(_put(X[_put(ix, X.device)], device), s, N, share)[0] if X is not None else _changed(views, images.pairs(ix, own := s + 1_000_003*world.rank).to(device), own + 37)          # (draws of its own: a set's first numbers shall not be the views')
                         return self._loss(*self._order(m, v).float().chunk(2), gather=world.size > 1)
                     order = torch.randperm(n, device='cpu')
                     rec = fit(net, lambda _: order[:steps*N].split(N), loss_fn, opt, 1, self.precision, progress=False)[0]

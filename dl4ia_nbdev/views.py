@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from .data import ImageSet, _check_seed
+from .data import ImageSet, _check_seed, _put
 from .nearest import _Loops, _full_products, _plainly
 from .train import _sample, autocast
 
@@ -88,7 +88,7 @@ class Operator:
         rows = params['applied'].nonzero()[:, 0]
         if len(rows) == len(x): return self.change(x, params)
         if len(rows):
-            at = rows.to(x.device); x.index_copy_(0, at, self.change(x.index_select(0, at), {k: v[rows] for k,v in params.items()}))
+            at = _put(rows, x.device); x.index_copy_(0, at, self.change(x.index_select(0, at), {k: v[rows] for k,v in params.items()}))
         return x
     def change(self,
         x:Tensor,                 # (m, C, H, W) floats in [0, 1], the images that the operator is applied to; may be changed in place
@@ -231,8 +231,8 @@ def _resample(src, rows, box, flip, size, dtype, out=None):
     "Images `rows` of `src`, each cut to its box, resized and mirrored: (m, C, *size) floats in [0, 1]; machine code writes them into `out`, if given"
     if (code := _loops.code) and _crop_loopable(src, size): return _looped_crop(code, src, rows, box.cpu(), flip.cpu(), torch.empty(len(rows), src.shape[1], *size, dtype=dtype, device='cpu') if out is None else out)
     if _as_bytes(src, size): return _one_by_one(src, rows, box, flip, size, dtype).mul_(1/255)
-    box,flip = box.to(src.device), flip.to(src.device)
-    return (_by_matrices if _shrinks(src, size) else _by_grid)(_unit(src.index_select(0, rows.to(src.device)), dtype), box, flip, size).clamp_(0, 1)
+    box,flip,rows = (_put(o, src.device) for o in (box, flip, rows))
+    return (_by_matrices if _shrinks(src, size) else _by_grid)(_unit(src.index_select(0, rows), dtype), box, flip, size).clamp_(0, 1)
 
 # %% ../nbs/04a_views.ipynb #ace97f35
 def _grey(x):
@@ -240,16 +240,18 @@ def _grey(x):
     if x.shape[1] != 3: return x.mean(1, keepdim=True)
     return (x[:, :1]*.2989).add_(x[:, 1:2], alpha=.587).add_(x[:, 2:], alpha=.114)
 
-def _blend(x, kinds, f):
-    "f x + (1 − f) times nothing (kind 0), the mean grey (1) or the grey version (2), in place, cut to [0, 1]; `kinds` (n,) on the CPU, `f` (n, 1, 1, 1)"
+def _blend(x, kinds, w):
+    "The image, its mean grey and its grey version, weighted by `w` (3, n, 1, 1, 1) and added up, in place, cut to [0, 1]; where `kinds` (n,), on the CPU, is 0, 1 or 2 only the first counts, the first two, the first and last"
+    f,mean,grey = w
+    if x.device.type != 'cpu':                                                 # few operations: on a GPU they take longer to ask for than to do
+        g = _grey(x); m = g.mean((2, 3), keepdim=True); return torch.addcmul(g.mul_(grey).addcmul_(m, mean), x, f, out=x).clamp_(0, 1)
     cuts = [0, *((kinds[1:] != kinds[:-1]).nonzero()[:, 0] + 1).tolist(), len(x)]
     if len(cuts) > 2 and 2*x.numel() < (len(cuts) - 1)*_group:                 # many kinds, few of each: all at once, with zeros for what is not wanted
-        mean,grey = ((1 - f)*(kinds == k).to(f)[:, None, None, None] for k in (1, 2))
         return torch.addcmul((_grey(x)*grey).add_(_grey(x.mean((2, 3), keepdim=True))*mean), x, f, out=x).clamp_(0, 1)
     for a,b in zip(cuts, cuts[1:]):
-        z, part, kind = x[a:b], f[a:b], int(kinds[a])
-        if kind: torch.addcmul(_grey(z if kind == 2 else z.mean((2, 3), keepdim=True)).mul_(1 - part), z, part, out=z)          # (the mean's grey is the grey's mean)
-        else: z.mul_(part)
+        z, kind = x[a:b], int(kinds[a])
+        if kind: torch.addcmul(_grey(z if kind == 2 else z.mean((2, 3), keepdim=True)).mul_(w[kind, a:b]), z, f[a:b], out=z)          # (the mean's grey is the grey's mean)
+        else: z.mul_(f[a:b])
         z.clamp_(0, 1)
 
 def _turn(x, sixths, far, thirds):
@@ -265,8 +267,8 @@ def _turn(x, sixths, far, thirds):
 
 def _shift_hue(x, turns):
     "(n, 3, H, W) in place; `turns` (n,) on the CPU"
-    few, thirds, sixths = _few(x), x.new_tensor([0., -2., 2.])[:, None, None], 6*turns.to(x.dtype)
-    for y,s,far in zip(x.split(few), sixths.to(x.device).split(few), (sixths.abs() > 2).split(few)): _turn(y, s, far.to(x.device) if far.any() else None, thirds)
+    few, thirds, sixths = _few(x), _put(torch.tensor([0., -2., 2.], dtype=x.dtype, device='cpu'), x.device)[:, None, None], 6*turns.to(x.dtype)
+    for y,s,far in zip(x.split(few), _put(sixths, x.device).split(few), (sixths.abs() > 2).split(few)): _turn(y, s, _put(far, x.device) if far.any() else None, thirds)
     return x
 
 # %% ../nbs/04a_views.ipynb #a4a59a7f
@@ -310,9 +312,9 @@ class ColorJitter(Operator):
         "Change the colours in place; raises `ValueError` for a hue where there are neither one nor three channels"
         if x.shape[1] not in (1, 3) and self.hue != (0., 0.): raise ValueError(f"hue must be 0 for images of {x.shape[1]} channels: it is defined for three")
         if (code := _loops.code) and self._loopable(x, params): return self._looped(code, x, params)
-        key = self.key(params); by = key.argsort(stable=True)
+        key = self.key(params)
         if bool((key[1:] < key[:-1]).any()):
-            x.index_copy_(0, at := by.to(x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
+            by = key.argsort(stable=True); x.index_copy_(0, at := _put(by, x.device), self._sorted(x.index_select(0, at), {k: v[by] for k,v in params.items()}, key[by])); return x
         return self._sorted(x, params, key)
     def _loopable(self, x, params): return x.shape[1] == 3 and _as_drawn(x, params) and params['order'].shape == (len(x), 4) and bool((params['order'].sort(1)[0] == torch.arange(4, device='cpu')).all())
     def _looped(self, code, x, params):
@@ -322,12 +324,14 @@ class ColorJitter(Operator):
         _run_steps(code, x, steps, f, c, torch.zeros_like(at), at.minimum(end))
         return _run_steps(code, x, steps, f, _grey(x.mean((2, 3), keepdim=True)).flatten().mul_(1 - c), at, end)
     def _sorted(self, x, params, key):
-        n = len(x); begin = [int((key <= 6*s).sum()) for s in range(4)]                     # where images begin whose hue comes after s blends
-        kinds = self._others(params); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.device, x.dtype)[..., None, None, None]
+        n = len(x); begin = torch.searchsorted(key, key.new_tensor([0, 6, 12, 18]), right=True).tolist()                     # where images begin whose hue comes after s blends
+        hue = x.shape[1] == 3 and self.hue != (0., 0.); begin = begin if hue else begin[:1]*4
+        kinds = self._others(params); f = torch.stack([params[k] for k in ('brightness', 'contrast', 'saturation')], 1).gather(1, kinds).to(x.dtype)
+        w = _put(torch.stack([f, *((1 - f)*(kinds == k) for k in (1, 2))]), x.device)[..., None, None, None]
         def blend(j, a, b):
-            if a < b: _blend(x[a:b], kinds[a:b, j], f[a:b, j])
+            if a < b: _blend(x[a:b], kinds[a:b, j], w[:, a:b, j])
         for j in range(3): blend(j, begin[j + 1], n)
-        if x.shape[1] == 3 and begin[0] < n and self.hue != (0., 0.): _shift_hue(x[begin[0]:], params['hue'][begin[0]:])
+        if hue and begin[0] < n: _shift_hue(x[begin[0]:], params['hue'][begin[0]:])
         for j in range(3): blend(j, begin[0], begin[j + 1])
         return x
     @classmethod
@@ -388,9 +392,11 @@ class Normalize(Operator):
     def apply(self, x, params):
         "Normalise in place; raises `ValueError` for another number of channels"
         if len(self.mean) not in (1, x.shape[1]): raise ValueError(f"mean must have one number a channel ({x.shape[1]}), got {len(self.mean)}")
+        if x.device.type != 'cpu':
+            shift,scale = _put(torch.tensor([[-m/s for m,s in zip(self.mean, self.std)], [1/s for s in self.std]], dtype=x.dtype, device='cpu'), x.device)[..., None, None]; return torch.addcmul(shift, x, scale, out=x)
         for c in range(x.shape[1]):
             m,s = (o[c % len(o)] for o in (self.mean, self.std)); part = x[:, c]
-            torch.add(torch.tensor(-m/s, dtype=x.dtype, device=x.device), part, alpha=1/s, out=part)         # one walk through the memory
+            torch.add(torch.tensor(-m/s, dtype=x.dtype, device='cpu'), part, alpha=1/s, out=part)         # one walk through the memory
         return x
     @classmethod
     def describe(cls, params, i):
@@ -431,7 +437,7 @@ class GaussianBlur(Operator):
         if (code := _loops.code) and self._loopable(x, params): return self._looped(code, x, params)
         rows,w = self._drawn(x, params)
         for o in w[:, 0].argsort(descending=True).split(_few(x)):                             # narrow ones together, few at a time: they need fewer neighbours
-            at = rows[o].to(x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
+            at = _put(rows[o], x.device); x.index_copy_(0, at, self._blur(x.index_select(0, at), w[o]))
         return x
     def _drawn(self, x, params):
         "Which images (m,), and their weights"
@@ -443,7 +449,7 @@ class GaussianBlur(Operator):
     @staticmethod
     def _blur(x, w):
         "Rows, then columns; `w` (m, size//2 + 1) from the middle outwards, zeros at its end"
-        r = int((w > 0).any(0).sum()) - 1; w = w.to(x.device)[:, :, None, None, None]
+        r = int((w > 0).any(0).sum()) - 1; w = _put(w, x.device)[:, :, None, None, None]
         for axis in (3, 2):
             if not r: break
             pad = F.pad(x, (r, r, 0, 0) if axis == 3 else (0, 0, r, r), mode='reflect'); n = x.shape[axis]
@@ -579,7 +585,7 @@ class Augment:
             at = order[i:i + step]; mine = {k: {m: v[at] for m,v in p.items()} for k,p in params.items()}
             t = time.perf_counter()
             if crop: y = _resample(src, rows[at], mine[crop]['box'], mine[flip]['applied'] if flip else torch.zeros(len(at), dtype=torch.bool, device='cpu'), size, dtype, out[i:i + step] if straight else None)
-            else: y = _unit(src.index_select(0, rows[at].to(src.device)), dtype)
+            else: y = _unit(src.index_select(0, _put(rows[at], src.device)), dtype)
             if crop_looped: _loops.worked(time.perf_counter() - t)
             for j,(k,o) in enumerate(ops):
                 t,fits = time.perf_counter(), not _loops.asked and type(o) in _with_loops and o._loopable(y, mine[k]); y = (o.apply(y, mine[k]) if isinstance(o, Operator) else o(y)).contiguous()        # (an operator or a function of yours may return what it expanded, and what follows works in place)
@@ -588,9 +594,9 @@ class Augment:
                 if isinstance(o, Operator): continue
                 later = next((p for _,p in ops[j + 1:] if isinstance(p, Operator)), None)
                 if later is not None and (ends := _outside(y)): raise ValueError(f"ops: what follows a function works on [0, 1], got values from {ends} between {k} and {later!r}: cut them (clamp), or normalise by Normalize, last")
-            if n <= step: return y if key is None else y.index_select(0, order.argsort().to(y.device))
+            if n <= step: return y if key is None else y.index_select(0, _put(order.argsort(), y.device))
             if out is None: out = torch.empty(n, *y.shape[1:], dtype=y.dtype, device=y.device)
-            if y.data_ptr() != out[i].data_ptr(): out.index_copy_(0, at.to(y.device), y)         # (else it is there)
+            if y.data_ptr() != out[i].data_ptr(): out.index_copy_(0, _put(at, y.device), y)         # (else it is there)
         return out
 
 class Views:

@@ -9,6 +9,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 cuda = torch.device('cuda:0')
 aten = torch.ops.aten
+waits: list[str] = []                                                                                                             # what the processor had to wait for: the GPU to be done, or a copy
+tasks: list[str] = []                                                                                                             # what the GPU was told to do
 MIXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index, aten.copy_, aten._to_copy}        # a GPU takes these with a CPU's tensor
 
 
@@ -41,6 +43,24 @@ class OnGPU(torch.Tensor):
 def is_gpu(device): return device is not None and torch.device(device).type == 'cuda'
 
 
+VIEWS = {aten.alias, aten.as_strided, aten.detach, aten.diagonal, aten.expand, aten.permute, aten.select, aten.slice, aten.split, aten.split_with_sizes, aten.squeeze, aten.t, aten.transpose, aten.unbind, aten.unsqueeze, aten.view, aten.view_as_real, aten._unsafe_view}
+
+
+def note(func, args, kwargs, there, theirs):
+    "Add to `tasks` and `waits`"
+    name = func.overloadpacket
+    if (there or theirs) and name not in VIEWS: tasks.append(name.__name__)
+    from_cpu = there and not theirs and name is aten._to_copy or name is aten.copy_ and there and not isinstance(args[1], OnGPU)
+    pinned = name is aten._to_copy and kwargs.get('non_blocking') and getattr(args[0], 'pinned', False)
+    by_places = name in MIXED - {aten.copy_, aten._to_copy} and theirs and any(isinstance(o, torch.Tensor) and (o.dtype == torch.bool or not isinstance(o, OnGPU)) for o in args[1])
+    if from_cpu and not pinned or theirs and (not there or name in (aten._local_scalar_dense, aten.nonzero)) or by_places: waits.append(str(func))
+
+
+def pin(t):
+    "A copy in memory that a GPU may read by itself"
+    t = t.clone(); t.pinned = True; return t
+
+
 def run(func, args, kwargs):
     "An operation, as a GPU would do or refuse it"
     flat = tree_flatten((args, kwargs))[0]; name = func.overloadpacket
@@ -50,6 +70,7 @@ def run(func, args, kwargs):
     asked, g = kwargs.get('device'), kwargs.get('generator')
     there = isinstance(args[0], OnGPU) if name in (aten.copy_, aten.index) else is_gpu(asked) if asked is not None and (name is aten._to_copy or not theirs) else bool(theirs)
     if there and g is not None and g.device.type == 'cpu': raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({func})")
+    note(func, args, kwargs, there, theirs)
     back = {id(o.elem): o for o in theirs}
     args, kwargs = tree_map(lambda o: o.elem if isinstance(o, OnGPU) else o, (args, kwargs))
     if is_gpu(asked): kwargs['device'] = torch.device('cpu')
@@ -77,10 +98,10 @@ def _there(f):
 def _to(f):
     "`to` of the CPU's tensors, which must know one that only says where it is, and shall not ask the driver which GPU is meant"
     def g(self, *args, **kw):
-        if args and isinstance(args[0], OnGPU): device, dtype = cuda, args[0].dtype
+        if args and isinstance(args[0], OnGPU): device, dtype, later = cuda, args[0].dtype, False
         elif args and isinstance(args[0], torch.Tensor): return f(self, *args, **kw)
-        else: device, dtype, *_ = torch._C._nn._parse_to(*args, **{k: v for k, v in kw.items() if k != 'copy'})
-        return aten._to_copy(self, dtype=dtype or self.dtype, device=cuda) if is_gpu(device) else f(self, *args, **kw)
+        else: device, dtype, later, _ = torch._C._nn._parse_to(*args, **{k: v for k, v in kw.items() if k != 'copy'})
+        return aten._to_copy(self, dtype=dtype or self.dtype, device=cuda, non_blocking=later) if is_gpu(device) else f(self, *args, **kw)
     return g
 
 
@@ -88,7 +109,7 @@ def _to(f):
 def pretend_gpu():
     "Inside, `device='cuda'` works, as far as this goes"
     changed = [(torch.cuda, '_lazy_init', lambda: None), (torch.cuda, 'mem_get_info', lambda *_: (2**36, 2**36)),
-               (torch, 'quantile', _there(torch.quantile)), (torch, 'tensor', _made(torch.tensor)), (torch, 'as_tensor', _made(torch.as_tensor)), (torch.Tensor, 'to', _to(torch.Tensor.to))]
+               (torch, 'quantile', _there(torch.quantile)), (torch, 'tensor', _made(torch.tensor)), (torch, 'as_tensor', _made(torch.as_tensor)), (torch.Tensor, 'to', _to(torch.Tensor.to)), (torch.Tensor, 'pin_memory', pin)]; waits.clear(); tasks.clear()
     before = [(o, k, getattr(o, k)) for o, k, _ in changed]; overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     for o, k, f in changed: setattr(o, k, f)
     torch.__future__.set_overwrite_module_params_on_conversion(True)           # a module that is moved gets new parameters

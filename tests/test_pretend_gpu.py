@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretend_gpu import OnGPU, pretend_gpu
+from pretend_gpu import OnGPU, pretend_gpu, tasks, waits
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 
@@ -83,6 +83,33 @@ def test_views(cuda, size):
         x = images.float()/255; a, p = op(x.to(cuda), seed=1, return_params=True)
         assert torch.allclose(there(a), op(x, seed=1), atol=1e-4), op
         if not isinstance(op, (RandomCrop, RandomResizedCrop, ColorJitter, Normalize)): there(op.change(x.to(cuda), next(iter(p.values()))))
+
+
+def test_nobody_waits_for_views(cuda):
+    "The next batch's views are asked for, by few tasks, while the GPU still trains on the last"
+    from dl4ia_nbdev.views import Augment, RandomHorizontalFlip, RandomSolarize, Views, exercise_sheet, simclr_cifar, simclr_imagenet
+    x = patches(256).images.to(cuda)
+    for recipe, most in ((simclr_cifar(24), 125), (simclr_imagenet(24), 155), (exercise_sheet(16, 24), 105), (Augment(RandomHorizontalFlip(), RandomSolarize(p=.5)), 20)):
+        v = Views(recipe, normalize=([.5, .4, .3], [.2]*3)); v(x, seed=0); waits.clear(); tasks.clear()
+        v(x, seed=1); assert not waits and len(tasks) <= most, (recipe, waits, len(tasks))
+    x + 1; x.float().max().item(); x[x > 3]; torch.ones(3).to(cuda); x.cpu(); assert len(waits) == 4            # (it does see them)
+
+
+def test_a_step_waits_for_its_loss_alone(cuda):
+    from dl4ia_nbdev.alexnet import alexnet
+    from dl4ia_nbdev.deepcluster import DeepCluster
+    from dl4ia_nbdev.encoders import ConvNet
+    from dl4ia_nbdev.evaluate import shift_flip, supervised
+    from dl4ia_nbdev.simclr import SimCLR
+    how = dict(batch_size=8, precision='float32', progress=False)
+    def simclr(x, n): SimCLR(ConvNet((8, 16)).to(cuda), epochs=n, watch_every=None, **how).fit(x)
+    def labels(x, n): supervised(ConvNet((8, 16)).to(cuda), x, epochs=n, **how)
+    def clusters(x, n): DeepCluster.small(alexnet('small', None, seed=0, sobel=True).to(cuda), epochs=n, n_clusters=4, recluster=99, augment=shift_flip, **how).fit(x)
+    for train, most in ((simclr, 4), (labels, 1), (clusters, 1)):              # the loss's value; NT-Xent's range of lengths and whether it is finite
+        count = []
+        for size in (32, 64):
+            with torch.random.fork_rng(devices=[]): waits.clear(); train(patches(80, 32)[:size], 1); count.append(len(waits))
+        assert count[1] - count[0] <= 4*most, (train, count, waits)
 
 
 def test_losses(cuda):
