@@ -21,7 +21,7 @@ from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _f
 from .views import Augment, Normalize, RandomResizedCrop, Views, simclr_cifar, simclr_imagenet
 
 # %% ../nbs/05_simclr.ipynb #7eff3858
-_keep = 1 << 22   # entries of the matrix that stay in memory between the two passes: 16 MiB of float32
+_keep = 6 << 20   # entries of the matrix that stay in memory between the two passes: 24 MiB of float32
 
 def _unit(z):
     "Rows of length 1, and one over their lengths, in float32 (float64 for float64); 0 for rows of zeros, which stay zeros"
@@ -66,38 +66,38 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     square = world is None
     v = u/math.sqrt(tau); w = v if square else every/math.sqrt(tau); m = len(every)
     tiles = [(slice(i, min(i + tile, n)), slice(j, min(j + tile, m))) for i in range(0, n, tile) for j in range(i if square else 0, m, tile)]
-    kept = {} if sum((a.stop - a.start)*(b.stop - b.start) for a,b in tiles) <= _keep else None
-    room,spare = (None if kept is not None or k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
+    kept, left = {}, _keep*grad                                                # the first tiles, as many as fit; the others are computed twice
+    room,spare = (None if k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
     def exps(S, shift): return torch.sub(S, shift, out=None if spare is None else spare[:S.numel()].view(S.shape)).exp_()
     def meeting(S, a, b, start, stop, shift):
         "The rows from `start` to `stop` that have the column `shift` further in this tile, and the part of the tile that has those entries on its diagonal"
         lo,hi = max(a.start, b.start - shift, start), min(a.stop, b.stop - shift, stop)
         return [(slice(lo, hi), S[lo - a.start: hi - a.start, lo + shift - b.start: hi + shift - b.start])] if lo < hi else []
     def pairs(S, a, b): return meeting(S, a, b, 0, h, first + h) + meeting(S, a, b, h, n, first - h)
-    def similarities(a, b):
-        "Of a tile, −∞ where a view meets itself or its partner"
+    def similarities(a, b, keep=False):
+        "Of a tile, −∞ where a view meets itself or its partner; where nobody keeps them they lie in `room`"
         k,l = a.stop - a.start, b.stop - b.start
-        S = _product(v[a], w[b], None if room is None else room[:k*l].view(k, l))
+        S = _product(v[a], w[b], None if keep else room[:k*l].view(k, l))
         for _,o in meeting(S, a, b, 0, n, first) + pairs(S, a, b): o.fill_diagonal_(-math.inf)
         return S
     total = torch.full((n,), 0. if safe else -math.inf, dtype=u.dtype, device=u.device)
     for a,b in tiles:
-        S = similarities(a, b); mirror = square and a.start != b.start
+        size = (a.stop - a.start)*(b.stop - b.start); keep = size <= left; S = similarities(a, b, keep); mirror = square and a.start != b.start
+        if keep: kept[a.start, b.start] = S; left -= size
         if safe:
             S.exp_(); total[a] += S.sum(1)
             if mirror: total[b] += S.sum(0)
         else:
             for rows_of,dim in ((a, 1), (b, 0))[:1 + mirror]:
                 top = S.amax(dim, keepdim=True).clamp_min(-2/tau); total[rows_of] = torch.logaddexp(total[rows_of], exps(S, top).sum(dim).log_().add_(top.squeeze(dim)))
-        if kept is not None and grad: kept[a.start, b.start] = S
     odds = (total.log() if safe else total) - partner; loss = F.softplus(odds, threshold=40).sum()
     if not grad: return loss, None
     mine = 1/(total + partner.exp()) if safe else torch.logaddexp(total, partner); missed = odds.sigmoid_(); pull = -(missed + missed.roll(h))
     theirs = mine if square else world.gather(mine, rows)
     g = torch.zeros_like(u)
     for a,b in tiles:
-        S = kept[a.start, b.start] if kept is not None else similarities(a, b)
-        if safe: S = (S if kept is not None else S.exp_()).mul_(mine[a, None] + theirs[b])
+        anew = (a.start, b.start) not in kept; S = similarities(a, b) if anew else kept.pop((a.start, b.start))
+        if safe: S = (S.exp_() if anew else S).mul_(mine[a, None] + theirs[b])
         else: one = exps(S, mine[a, None]); S = S.sub_(theirs[b]).exp_().add_(one)
         for rows_of,o in pairs(S, a, b): o.diagonal().copy_(pull[rows_of])
         g[a] += _product(S, every[b].T)
@@ -132,7 +132,7 @@ def nt_xent(
     z1:Tensor,               # (N, d) projections of the first views, N at least 2, any floating dtype
     z2:Tensor,               # (N, d) projections of the second views, in the same order
     temperature:float=.5,    # τ, from 0.005
-    tile:int|None=None,      # Side of the tiles of the similarity matrix; None: chosen by N and the temperature
+    tile:int|None=None,      # Side of the tiles of the similarity matrix; None: chosen by N and the device
     gather:bool|None=None,   # Take negatives from all processes of torch.distributed? None: no, and a warning where there are several
 )->Tensor:                   # Scalar, nats, float32 (float64 for float64)
     """NT-Xent, the mean over all 2N views of −log softmax at the partner (Chen et al. 2020, eq. 1), in memory linear in N.
@@ -147,7 +147,7 @@ def nt_xent(
     if (pairs := len(z1) if rows is None else sum(rows)//2) < 2: raise ValueError(f"z1 must hold at least 2 pairs, or there is nothing to tell apart, got {pairs}")
     if z1.device != z2.device: raise ValueError(f"z1 is on {z1.device}, z2 on {z2.device}; move one of them")
     if isinstance(temperature, bool) or not isinstance(temperature, numbers.Real) or not .005 <= temperature < math.inf: raise ValueError(f"temperature must be a number of at least 0.005, got {temperature!r}")
-    tile = (512 if len(z1) <= 2048 else 2048 if _safe(temperature) else 1408) if tile is None else _whole(tile, 'tile')
+    tile = (2048 if z1.device.type != 'cpu' else 512 if len(z1) <= 2048 else 1024) if tile is None else _whole(tile, 'tile')
     loss = _NTXent.apply(z1, z2, float(temperature), tile, world, rows)
     if not torch.isfinite(loss):
         for name,z in (('z1', z1), ('z2', z2)):
