@@ -19,7 +19,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))        # the package of this checkout
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kmeans import environment, headline, keep, others_busy, set_threads, show
+from common import environment, headline, keep, others_busy, set_threads, show
 from dl4ia_nbdev.alexnet import alexnet
 from dl4ia_nbdev.data import dataset, photo_patches
 from dl4ia_nbdev.deepcluster import DeepCluster, uniform_sample

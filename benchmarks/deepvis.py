@@ -66,7 +66,7 @@ def main():
 
     sys.path.insert(0, str(here.parent)); sys.path.insert(0, str(here))        # the package of this checkout
     import torch
-    from kmeans import environment, headline, keep, others_busy, show
+    from common import environment, headline, keep, others_busy, show
     from dl4ia_nbdev.deepvis import Adam, Channel, Pixels, maximise
     torch.set_num_threads(a.threads)
     net = network(); upto = net.features[:layer + 1]

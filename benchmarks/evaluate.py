@@ -83,7 +83,7 @@ def main():
     if a.quick: a.rows, a.queries, a.dim, a.repeats = 2000, 500, 64, 1
     import sklearn.linear_model, sklearn.neighbors  # noqa: F401  (the limit holds for what is loaded)
     from threadpoolctl import threadpool_limits
-    from kmeans import environment, headline, keep, others_busy, show
+    from common import environment, headline, keep, others_busy, show
     env, tables = environment(), []; headline(env, a.threads)
     X, y = features(a.rows + a.queries, a.dim); tr, te = slice(a.rows), slice(a.rows, None)
     with threadpool_limits(a.threads):

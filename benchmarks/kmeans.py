@@ -11,18 +11,17 @@
 
 benchmarks/README.md says how each number is measured.
 """
-import argparse, importlib.util, json, math, os, subprocess, sys, tempfile, threading, time
-from functools import cache, partial
+import argparse, importlib.util, math, subprocess, sys, tempfile, time
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
 
-root = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(root))                    # the package of this checkout
+from common import environment, headline, others_busy, pause, peak_memory, set_threads, show, steady, use_loops, write
+
 cases = dict(large=(100_000, 256, 1000), small=(20_000, 64, 100))      # points, features, clusters
 iters, ours, product = 20, 'dl4ia_nbdev', 'numpy float32'
-pause = .15                                      # seconds before each timing: the threads of what ran before stop spinning (numpy's wait for 0.1 s, and whoever comes next takes half as long again)
 
 
 # ---- data: by seed alone, nothing is downloaded ----
@@ -86,19 +85,6 @@ def fit_faiss(X, C, iters, **settings):
 def fit_faiss_super(X, C, iters): return fit_faiss(X, C, iters, use_super_kmeans=True)      # new in faiss 1.15
 
 
-@cache
-def loops(module):
-    "The holder of a module's loops in machine code, and the loops, loaded; None where numba is not installed"
-    held = importlib.import_module(f'dl4ia_nbdev.{module}')._loops; held.load()
-    return held, held.code
-
-
-def use_loops(module, compiled=True):
-    "Have `nearest` or `views` go with its loops, or without; are they there? (By themselves they come after a second of work)"
-    held, code = loops(module); held.code, held.asked = code if compiled else None, True
-    return code is not None
-
-
 def fit_ours(X, C, iters, screen='auto', compiled=True):
     from dl4ia_nbdev.kmeans import KMeans
     use_loops('nearest', compiled)
@@ -130,14 +116,6 @@ def products(X, C):
 
 # ---- measuring ----
 
-def set_threads(n):
-    "`n` threads for everything that is loaded"
-    import threadpoolctl
-    if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(n)
-    if 'faiss' in sys.modules: sys.modules['faiss'].omp_set_num_threads(n)
-    threadpoolctl.threadpool_limits(n)
-
-
 def timed(f, *args, warm=False):
     "Seconds, result; `warm`: of the second of two calls"
     time.sleep(pause)
@@ -145,46 +123,6 @@ def timed(f, *args, warm=False):
     t = time.perf_counter()
     res = f(*args)
     return time.perf_counter() - t, res
-
-
-def others_busy():
-    "A function that says which share of the processors other processes have taken since this call"
-    import psutil
-    me = psutil.Process()
-
-    def now():
-        own, all_ = me.cpu_times(), psutil.cpu_times()
-        return time.perf_counter()*psutil.cpu_count(), sum(getattr(all_, o, 0) for o in ('user', 'nice', 'system', 'steal')) - own.user - own.system
-    start = now()
-
-    def share():
-        t, busy = (b - a for a, b in zip(start, now()))
-        return max(0., busy/t)
-    return share
-
-
-def peak_memory(f):
-    "Bytes resident at the peak of `f()` beyond those before it"
-    status = lambda key: 1024*int(next(l for l in open('/proc/self/status') if l.startswith(key)).split()[1])
-    try: Path('/proc/self/clear_refs').write_text('5')      # Linux: the peak starts again from here
-    except OSError: pass
-    else:
-        before = status('VmRSS')
-        f()
-        return status('VmHWM') - before
-    import psutil
-    rss, done = psutil.Process().memory_info, threading.Event()
-    before = peak = rss().rss
-
-    def watch():
-        nonlocal peak
-        while not done.wait(.002): peak = max(peak, rss().rss)
-    t = threading.Thread(target=watch)
-    t.start()
-    f()
-    done.set()
-    t.join()
-    return peak - before
 
 
 def memory_child(a):
@@ -197,11 +135,6 @@ def memory_child(a):
     print(peak_memory(lambda: fit(X, C, iters)))
 
 
-def steady():
-    "The environment of a process whose memory is measured: glibc's thresholds fixed, so that its peak is what was held and not what was given back and kept for later"
-    return os.environ | dict(MALLOC_MMAP_THRESHOLD_='1048576', MALLOC_TRIM_THRESHOLD_='1048576')
-
-
 def extra_memory(X, C, impls, threads):
     "implementation -> extra megabytes at the peak of a fit, each in a fresh process"
     with tempfile.TemporaryDirectory() as tmp:
@@ -212,37 +145,6 @@ def extra_memory(X, C, impls, threads):
 
 
 # ---- what is printed and kept ----
-
-def cell(v):
-    if v is None: return '–'
-    if isinstance(v, float): return f'{v:,.0f}' if abs(v) >= 1000 else f'{v:.2f}' if abs(v) >= .1 else f'{v:.2g}' if abs(v) >= 1e-6 else '0'
-    return f'{v:,}' if isinstance(v, int) else str(v)
-
-
-def headline(env, threads):
-    "Print the machine and the versions"
-    print(f"{env['cpu']}, {env['system']}, {threads} thread{'s'*(threads > 1)}; Python {env['python']}, " + ', '.join(f'{o} {v}' for o, v in env['versions'].items() if v and o != 'torchvision'))
-
-
-def write(path, data):
-    "JSON to the file of `--json`, if there is one"
-    if path: Path(path).parent.mkdir(parents=True, exist_ok=True); Path(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-
-
-def keep(a, env, rows, *hide):
-    "Write rows, environment and the settings but for those in `hide` to the file of `--json`, if there is one"
-    write(a.json, dict(environment=env, settings={o: v for o, v in vars(a).items() if o not in ('json', *hide)}, rows=rows))
-
-
-def show(rows, hide=()):
-    "Print `rows` as an aligned table, without the columns in `hide`"
-    columns = [o for o in dict.fromkeys(c for r in rows for c in r) if o not in hide]
-    table = [columns] + [[cell(r.get(c)) for c in columns] for r in rows]
-    width = [max(map(len, o)) for o in zip(*table)]
-    text = [isinstance(next((r[c] for r in rows if r.get(c) is not None), 0), str) for c in columns]
-    for r in table: print('  ' + '  '.join(v.ljust(w) if t else v.rjust(w) for v, w, t in zip(r, width, text)).rstrip())
-    print(flush=True)
-
 
 class Results:
     "Rows by table, and remarks; written to the file of `--json` after every addition"
@@ -260,19 +162,6 @@ class Results:
 
     def busy(self, others, case, data):
         if others > .05: self.note(f'{case}, {data}: other processes took {others:.0%} of the processors meanwhile; do not trust these times')
-
-
-def environment():
-    "The package's description of the machine, with the libraries compared and their thread pools"
-    import threadpoolctl
-    from importlib.metadata import PackageNotFoundError, version
-    from dl4ia_nbdev.report import environment
-    env = environment()
-    for o in ('scikit-learn', 'faiss-cpu', 'numba', 'threadpoolctl', 'lightly', 'kornia', 'pytorch-metric-learning'):
-        try: env['versions'][o] = version(o)
-        except PackageNotFoundError: env['versions'][o] = None
-    pools = [{o: p.get(o) for o in ('user_api', 'prefix', 'version', 'architecture', 'num_threads')} for p in threadpoolctl.threadpool_info()]
-    return env | dict(pools=pools)
 
 
 # ---- the sub-commands ----

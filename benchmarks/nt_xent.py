@@ -56,14 +56,10 @@ def once(f, z):
 
 def memory_child(name, n, threads):
     "Peak resident memory during one call beyond what was there, after a small call"
-    import resource
+    from common import peak_memory
     torch.set_num_threads(threads)
     f = losses()[name]; once(f, data(64 if 'compiled' not in name else n)); z = data(n)
-    now = int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()
-    Path('/proc/self/clear_refs').write_text('5')                          # forget the peak so far
-    once(f, z)
-    peak = next(int(l.split()[1])*1024 for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM'))
-    print(json.dumps((peak - now)/2**20))
+    print(peak_memory(lambda: once(f, z))/2**20)
 
 
 def main():
@@ -74,7 +70,7 @@ def main():
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.memory_child: return memory_child(a.memory_child[0], int(a.memory_child[1]), a.threads)
     if a.quick: a.pairs, a.repeats, a.no_memory = [64], 1, True
-    from kmeans import environment, headline, keep, others_busy, show, steady
+    from common import environment, headline, keep, others_busy, show, steady
     runs, env, tables = losses(), environment(), []
     if a.quick: runs.pop('textbook, compiled')
     for n in [n for n, f in runs.items() if f is None]: print(f'{n} is not installed: its rows are left out'); runs.pop(n)

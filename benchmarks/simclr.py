@@ -40,7 +40,7 @@ def main():
     p.add_argument('--quick', action='store_true', help='a small network, once'); p.add_argument('--json', help='file for the results')
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.quick: a.repeats, a.precisions = 1, ['auto']
-    from kmeans import environment, headline, keep, others_busy, show, use_loops
+    from common import environment, headline, keep, others_busy, show, use_loops
     from dl4ia_nbdev.data import ImageSet
     from dl4ia_nbdev.evaluate import _channels_last
     from dl4ia_nbdev.simclr import SimCLR

@@ -56,7 +56,7 @@ def batches_of(data, workers, batch):
 def runs(images, size, batches, threads):
     "name -> function that returns the seconds of two views of the batch"
     from dl4ia_nbdev.views import Views, simclr_cifar, simclr_imagenet
-    from kmeans import use_loops
+    from common import use_loops
     o, n = setting(size), len(images)
     def timed(f):
         def once(): t = time.perf_counter(); f(); return time.perf_counter() - t
@@ -87,7 +87,7 @@ def main():
     p.add_argument('--quick', action='store_true', help='16 images of 32 pixels, once'); p.add_argument('--json', help='file for the results')
     a = p.parse_args(); torch.set_num_threads(a.threads)
     if a.quick: a.sizes, a.images, a.repeats = [32], 16, 1
-    from kmeans import environment, headline, keep, others_busy, pause, show
+    from common import environment, headline, keep, others_busy, pause, show
     from dl4ia_nbdev.train import hold_memory
     env, tables = environment(), []; headline(env, a.threads)
     with hold_memory() if a.keep_memory else contextlib.nullcontext(): measure(a, tables, others_busy, show, lambda: keep(a, env, tables), .002 if a.quick else pause)

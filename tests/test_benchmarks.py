@@ -48,7 +48,7 @@ def test_nt_xent(tmp_path):
 @pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='reads the peak memory from Linux')
 def test_nt_xent_memory():
     "At most 64 MiB beyond 4,096 pairs (their matrix alone has 256), and twice the pairs take at most twice that"
-    sys.path.insert(0, str(root/'benchmarks')); from kmeans import steady                 # noqa: E401
+    sys.path.insert(0, str(root/'benchmarks')); from common import steady                 # noqa: E401
     def used(pairs):
         p = run_in(root, sys.executable, '-W', 'ignore', 'benchmarks/nt_xent.py', '--threads', '2', '--memory-child', 'dl4ia_nbdev', pairs, **{k: v for k, v in steady().items() if k.startswith('MALLOC')})
         assert p.returncode == 0, p.stdout[-3000:]

@@ -43,7 +43,7 @@ def test_memory_and_repeatability_at_full_size():
     "100,000×256 into 1000: at most 60 MB beyond the points, and bit-equal whichever way the nearest centre is found"
     # what K-means holds is asked, not what glibc keeps of memory that was given back: left to itself it moves its threshold as it
     # goes, keeps up to 150 MB for later, and no two processes agree (25 to 190 MB); with a fixed one they agree to 3 MB
-    sys.path.insert(0, str(root/'benchmarks')); from kmeans import steady                 # noqa: E401
+    sys.path.insert(0, str(root/'benchmarks')); from common import steady                 # noqa: E401
     for _ in range(3):                                                     # a peak can hold more than ours (pages the kernel moves), never less: the smallest of three processes
         run = subprocess.run([sys.executable, '-c', CODE], capture_output=True, text=True, env=steady())
         assert run.returncode == 0, run.stderr
