@@ -212,19 +212,33 @@ class LARS(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad(): loss = closure()
         for o in self.param_groups:
-            m,lam,lr = o['momentum'], o['weight_decay'], o['lr']
+            there:dict[tuple, list] = {}
             for w in o['params']:
                 if w.grad is None: continue
                 if 'momentum_buffer' not in self.state[w]: self.state[w]['momentum_buffer'] = torch.zeros_like(w)
-                parts = list(zip(*[_portions(t) for t in (w, w.grad, self.state[w]['momentum_buffer'])]))
-                if w.ndim > 1:
-                    room = torch.empty_like(parts[0][1]); decayed = lambda w, g: torch.add(g, w, alpha=lam, out=room[:len(w)])
-                    a,b = (torch.stack(l).norm() for l in zip(*[(_norm(p), _norm(decayed(p, g))) for p,g,_ in parts]))          # (part by part, while it lies in the cache)
-                    scale = torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
-                for p,g,v in parts:
-                    if w.ndim > 1: g = decayed(p, g).mul_(scale)
-                    p.sub_(v.mul_(m).add_(g, alpha=lr))
+                if w.device.type == 'cpu': self._alone(w, self.state[w]['momentum_buffer'], o)
+                else: there.setdefault((w.device, w.ndim > 1), []).append(w)
+            for (_,scaled),ws in there.items(): self._together(ws, [self.state[w]['momentum_buffer'] for w in ws], o, scaled)
         return loss
+    @staticmethod
+    def _alone(w, v, o):
+        "One parameter, part by part, while it lies in the cache"
+        parts = list(zip(*[_portions(t) for t in (w, w.grad, v)]))
+        if w.ndim > 1:
+            room = torch.empty_like(parts[0][1]); decayed = lambda w, g: torch.add(g, w, alpha=o['weight_decay'], out=room[:len(w)])
+            a,b = (torch.stack(l).norm() for l in zip(*[(_norm(p), _norm(decayed(p, g))) for p,g,_ in parts]))
+            scale = torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
+        for p,g,v in parts:
+            if w.ndim > 1: g = decayed(p, g).mul_(scale)
+            p.sub_(v.mul_(o['momentum']).add_(g, alpha=o['lr']))
+    @staticmethod
+    def _together(ws, vs, o, scaled):
+        "All parameters of one kind on a GPU, by operations on lists: there, asking for each takes longer than doing it"
+        gs = [w.grad for w in ws]
+        if scaled:
+            gs = torch._foreach_add(gs, ws, alpha=o['weight_decay']); a,b = (torch.stack(torch._foreach_norm(l)) for l in (ws, gs))
+            torch._foreach_mul_(gs, torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.).unbind())
+        torch._foreach_mul_(vs, o['momentum']); torch._foreach_add_(vs, gs, alpha=o['lr']); torch._foreach_sub_(ws, vs)
 
 # %% ../nbs/05_simclr.ipynb #7baa1b8f
 _SETTINGS = ('temperature', 'epochs', 'batch_size', 'optimizer', 'lr', 'momentum', 'weight_decay', 'warmup', 'precision', 'random_state')

@@ -122,7 +122,22 @@ def test_losses(cuda):
             zs = [o.clone().to(d).requires_grad_() for o in z]; loss = f(*zs); loss.backward(); got.append([o.cpu().detach() for o in (loss, *(o.grad for o in zs))])
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*got))
     train_critic(GaussianPair(2, .5), NetCritic(2).to(cuda), n=16, steps=2)
-    w = nn.Parameter(torch.randn(4, 3).to(cuda)); opt = LARS([w], .1, weight_decay=1e-3); w.square().sum().backward(); opt.step(); there(w.detach())
+
+
+@pytest.mark.parametrize('how', [dict(), dict(weight_decay=1e-3, trust=.02), dict(momentum=0.)], ids=str)
+def test_lars(cuda, how):
+    "Parameters together, by few tasks and without waiting, as each alone; of several kinds of numbers, one without a gradient, one of zeros"
+    from dl4ia_nbdev.simclr import LARS
+    g = torch.Generator().manual_seed(0); start = [torch.randn(*s, generator=g) for s in [(6, 4), (6,), (5, 3, 2, 2), (3,)]*6] + [torch.randn(4, 4, generator=g).bfloat16(), torch.zeros(3, 2), torch.ones(2, 2)]
+    def after(device):
+        ws = [nn.Parameter(w.clone().to(device)) for w in start]; opt = LARS([dict(params=ws[:9]), dict(params=ws[9:], lr=.3)], .1, **how)
+        for i in range(3):
+            for j, w in enumerate(ws[:-1]): w.grad = (start[j]*.1*(i + j % 3)).to(device)
+            waits.clear(); tasks.clear(); opt.step(); count = len(waits), len(tasks)
+        return count, [w.detach().cpu() for w in ws]
+    (waited, asked), on = after(cuda); print(asked); assert not waited and 0 < asked <= 40
+    for a, b, w in zip(on, after('cpu')[1], start): assert torch.allclose(a, b, atol=1e-2 if w.dtype == torch.bfloat16 else 1e-6), (a, b)
+    assert torch.equal(on[-1], start[-1])
 
 
 def test_training(cuda):
