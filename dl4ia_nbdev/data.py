@@ -74,8 +74,9 @@ def _check_seed(seed, name='seed'):
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63: raise ValueError(f"{name} must be a whole number of at least 0 and below 2**63, got {seed!r}")
 
 def _put(t, device):
-    "`t` on a device. A GPU gets it beside its other work, and nobody waits until it has it"
-    return t.pin_memory().to(device, non_blocking=True) if t.device.type == 'cpu' and torch.device(device).type == 'cuda' else t.to(device)
+    "`t` on a device. A GPU gets a copy beside its other work, and nobody waits until it has it"
+    if t.device.type != 'cpu' or torch.device(device).type != 'cuda' or t.is_pinned(): return t.to(device)          # (what is pinned is the caller's, and may change as soon as this returns)
+    return (t.contiguous() if 0 in t.stride() else t).pin_memory().to(device, non_blocking=True)
 
 def _atomic(path, write):
     "Call `write(temporary path)` in the folder of `path`, then move the result to `path`; the old file stays whole until then"

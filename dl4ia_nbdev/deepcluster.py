@@ -25,7 +25,7 @@ from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _f
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
-    if not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
+    if not torch.isfinite(H.sum()) and not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
 
 class PCAWhiten:
     "PCA, whitening and unit rows, fitted once and applied to any features on any device (Caron et al. 2018, §3.4)"

@@ -277,7 +277,7 @@ def fit(
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
             if _call(callbacks, model, rec, history, world): break
-        if broken := [k for k,p in model.named_parameters() if p.requires_grad and not torch.isfinite(p).all()]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(broken[:3])}: its loss was finite, its gradient was not")
+        if broken := [k for k,p in model.named_parameters() if p.requires_grad and not (torch.isfinite(p.sum()) or torch.isfinite(p).all())]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(broken[:3])}: its loss was finite, its gradient was not")
     return history
 
 # %% ../nbs/00b_train.ipynb #81b9eb96

@@ -11,6 +11,7 @@ cuda = torch.device('cuda:0')
 aten = torch.ops.aten
 waits: list[str] = []                                                                                                             # what the processor had to wait for: the GPU to be done, or a copy
 tasks: list[str] = []                                                                                                             # what the GPU was told to do
+ASKS = {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select, aten._unique2, aten.bincount, aten.repeat_interleave}        # what comes out depends on numbers
 MIXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index, aten.copy_, aten._to_copy}        # a GPU takes these with a CPU's tensor
 
 
@@ -35,7 +36,7 @@ class OnGPU(torch.Tensor):
     def cuda(self): return self
     def numpy(self, *_, **__): raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
     def __array__(self, *_, **__): return self.numpy()
-    def tolist(self): return self.elem.tolist()
+    def tolist(self): waits.append('tolist'); return self.elem.tolist()
     def new_tensor(self, data, **kw): return torch.tensor(data, **(dict(dtype=self.dtype) | kw)).to(cuda)
     def __repr__(self, *, tensor_contents=None): return f'OnGPU({self.elem!r})'
 
@@ -49,16 +50,20 @@ VIEWS = {aten.alias, aten.as_strided, aten.detach, aten.diagonal, aten.expand, a
 def note(func, args, kwargs, there, theirs):
     "Add to `tasks` and `waits`"
     name = func.overloadpacket
-    if (there or theirs) and name not in VIEWS: tasks.append(name.__name__)
+    if (there or theirs) and name not in VIEWS:
+        lists = [o for o in args if isinstance(o, (list, tuple)) and o and isinstance(o[0], OnGPU)] if name.__name__.startswith('_foreach') else []
+        alike = len({tuple((t.shape, t.stride(), t.dtype) for t in o) for o in lists}) < 2
+        tasks.extend([name.__name__]*(1 if alike else len(lists[0])))          # (else one after the other)
     from_cpu = there and not theirs and name is aten._to_copy or name is aten.copy_ and there and not isinstance(args[1], OnGPU)
     pinned = name is aten._to_copy and kwargs.get('non_blocking') and getattr(args[0], 'pinned', False)
-    by_places = name in MIXED - {aten.copy_, aten._to_copy} and theirs and any(isinstance(o, torch.Tensor) and (o.dtype == torch.bool or not isinstance(o, OnGPU)) for o in args[1])
-    if from_cpu and not pinned or theirs and (not there or name in (aten._local_scalar_dense, aten.nonzero)) or by_places: waits.append(str(func))
+    by_places = name in MIXED - {aten.copy_, aten._to_copy} and theirs and any(isinstance(o, torch.Tensor) and (o.dtype == torch.bool or not isinstance(o, OnGPU)) for o in (*args[1], *args[2:3]))
+    if from_cpu and not pinned or theirs and (not there or name in ASKS) or by_places: waits.append(str(func))
 
 
 def pin(t):
     "A copy in memory that a GPU may read by itself"
-    t = t.clone(); t.pinned = True; return t
+    if getattr(t, 'pinned', False): return t
+    t = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).copy_(t); t.pinned = True; return t
 
 
 def run(func, args, kwargs):
@@ -109,7 +114,7 @@ def _to(f):
 def pretend_gpu():
     "Inside, `device='cuda'` works, as far as this goes"
     changed = [(torch.cuda, '_lazy_init', lambda: None), (torch.cuda, 'mem_get_info', lambda *_: (2**36, 2**36)),
-               (torch, 'quantile', _there(torch.quantile)), (torch, 'tensor', _made(torch.tensor)), (torch, 'as_tensor', _made(torch.as_tensor)), (torch.Tensor, 'to', _to(torch.Tensor.to)), (torch.Tensor, 'pin_memory', pin)]; waits.clear(); tasks.clear()
+               (torch, 'quantile', _there(torch.quantile)), (torch, 'tensor', _made(torch.tensor)), (torch, 'as_tensor', _made(torch.as_tensor)), (torch.Tensor, 'to', _to(torch.Tensor.to)), (torch.Tensor, 'pin_memory', pin), (torch.Tensor, 'is_pinned', lambda t: getattr(t, 'pinned', False))]; waits.clear(); tasks.clear()
     before = [(o, k, getattr(o, k)) for o, k, _ in changed]; overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     for o, k, f in changed: setattr(o, k, f)
     torch.__future__.set_overwrite_module_params_on_conversion(True)           # a module that is moved gets new parameters

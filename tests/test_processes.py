@@ -16,6 +16,7 @@ import json, os, sys, torch, warnings
 from torch import nn
 warnings.simplefilter('ignore'); torch.set_num_threads(1)
 rank, size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+from dl4ia_nbdev import simclr
 from dl4ia_nbdev.data import photo_patches
 from dl4ia_nbdev.deepcluster import DeepCluster, PCAWhiten
 from dl4ia_nbdev.encoders import ConvNet
@@ -37,7 +38,7 @@ out['fit'] = dict(loss=[r['loss'] for r in h], error=[r['error'] for r in h], w=
 
 # the loss: 25 pairs
 torch.manual_seed(1); x1, x2 = torch.randn(25, 6), torch.randn(25, 6); out['loss'] = []
-for tau in (.5, .01):
+for tau, simclr._keep in ((.5, 0), (.5, 100), (.01, 100), (.5, 6 << 20), (.01, 6 << 20)):          # no tiles are kept, some, all
     lin = nn.Linear(6, 5); nn.init.normal_(lin.weight, generator=torch.Generator().manual_seed(1)); nn.init.zeros_(lin.bias)
     mine = world.part(25); n = mine.stop - mine.start
     loss = nt_xent(lin(x1[mine]), lin(x2[mine]), tau, tile=7, gather=size > 1); loss.backward()
