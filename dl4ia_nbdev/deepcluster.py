@@ -21,11 +21,11 @@ from .evaluate import _Order, _check_encoder, _check_rows, _check_stem, _check_t
 from .kmeans import KMeans, update
 from .nearest import _full_products, _whole
 from .processes import World, whole_batch_norm
-from .train import Progress, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
+from .train import Progress, _all_finite, _as_before, _built, _call, _checkpoint, _device, _fingerprint, _put_down, _python, _resume, _sample, _take_up, _told, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype, save_run
 
 # %% ../nbs/03_deepcluster.ipynb #f620c79a
 def _finite(H):
-    if not torch.isfinite(H.sum()) and not torch.isfinite(H).all(): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
+    if not _all_finite(H): raise ValueError(f"H must be finite, got NaN or infinity in {int((~torch.isfinite(H)).any(1).sum())} of {len(H)} rows")
 
 class PCAWhiten:
     "PCA, whitening and unit rows, fitted once and applied to any features on any device (Caron et al. 2018, §3.4)"

@@ -23,7 +23,7 @@ from .data import ImageSet, _atomic, _put
 from .kmeans import KMeans
 from .nearest import _full_products
 from .report import Table
-from .train import Progress, _device, _known, _methods, _of, _python, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
+from .train import Progress, _all_finite, _device, _known, _methods, _of, _python, _with_float64, autocast, fast_bfloat16, fit, fork_seed, hold_memory, keep_modes, precision_dtype
 
 # %% ../nbs/02a_evaluate.ipynb #e06970d7
 def _check_encoder(encoder):
@@ -223,7 +223,7 @@ def embed(
                     out[l][at:at + len(h)] = h
                 at += len(x)
         for l in todo:
-            if not torch.isfinite(out[l].sum()) and (bad := int((~torch.isfinite(out[l])).any(1).sum())): raise ValueError(f"encoder: its features are not finite for {bad} of {len(images)} images")
+            if not _all_finite(out[l]): bad = int((~torch.isfinite(out[l])).any(1).sum()); raise ValueError(f"encoder: its features are not finite for {bad} of {len(images)} images")
             if l in files:
                 def write(tmp):
                     with open(tmp, 'wb') as f: np.save(f, out[l].numpy())
@@ -248,9 +248,9 @@ def _numbers(x, name):
     if x.ndim != 2: raise ValueError(f"{name} must be (n, d) features, got shape {tuple(x.shape)}; flatten them")
     if not x.numel(): raise ValueError(f"{name} is empty, got shape {tuple(x.shape)}")
     x = x.double() if x.dtype == torch.float64 or not x.is_floating_point() and x.element_size() >= 4 else x.float()
-    if not torch.isfinite(x.sum()):                                  # one pass; where it is not finite, look closer
+    if not _all_finite(x):
         bad = (~torch.isfinite(x)).any(1).nonzero().flatten().tolist()
-        if bad: raise ValueError(f"{name} must be finite, got NaN or infinity in {len(bad)} row(s), the first at {bad[:5]}")
+        raise ValueError(f"{name} must be finite, got NaN or infinity in {len(bad)} row(s), the first at {bad[:5]}")
     return x
 
 def _single(x, name):

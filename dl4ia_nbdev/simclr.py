@@ -67,9 +67,8 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     v = u/math.sqrt(tau); w = v if square else every/math.sqrt(tau); m = len(every)
     tiles = [(slice(i, min(i + tile, n)), slice(j, min(j + tile, m))) for i in range(0, n, tile) for j in range(i if square else 0, m, tile)]
     kept, left = {}, grad*_keep*(1 if u.device.type == 'cpu' else 16)          # the first tiles, as many as fit; the others are computed twice
-    def place(): return torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device)
-    room,spare = None, None if safe else place()
-    def exps(S, shift): return torch.sub(S, shift, out=None if spare is None else spare[:S.numel()].view(S.shape)).exp_()
+    room,spare = (None if k and safe else torch.empty(min(tile, n)*min(tile, m), dtype=u.dtype, device=u.device) for k in range(2))
+    def exps(S, shift): return torch.sub(S, shift, out=spare[:S.numel()].view(S.shape)).exp_()
     def meeting(S, a, b, start, stop, shift):
         "The rows from `start` to `stop` that have the column `shift` further in this tile, and the part of the tile that has those entries on its diagonal"
         lo,hi = max(a.start, b.start - shift, start), min(a.stop, b.stop - shift, stop)
@@ -77,8 +76,6 @@ def _loss_and_gradient(u, tau, grad, tile, world, rows):
     def pairs(S, a, b): return meeting(S, a, b, 0, h, first + h) + meeting(S, a, b, h, n, first - h)
     def similarities(a, b, keep=False):
         "Of a tile, −∞ where a view meets itself or its partner; where nobody keeps them they lie in `room`"
-        nonlocal room
-        if room is None and not keep: room = place()
         k,l = a.stop - a.start, b.stop - b.start
         S = _product(v[a], w[b], None if keep else room[:k*l].view(k, l))
         for _,o in meeting(S, a, b, 0, n, first) + pairs(S, a, b): o.fill_diagonal_(-math.inf)
@@ -193,6 +190,10 @@ def _norm(p):
     "Length of a part; on the CPU by a product with itself, which is sooner done than torch's norm"
     return torch.dot(v := p.reshape(-1), v).sqrt() if p.device.type == 'cpu' and p.dtype.itemsize > 2 else p.norm()
 
+def _scale(a, b, trust):
+    "What steps are multiplied with, of lengths `a` of parameters and `b` of their gradients; a layer of zeros takes a plain step"
+    return torch.where((a > 0) & (b > 0), trust*a/b, 1.)
+
 class LARS(torch.optim.Optimizer):
     "Layer-wise adaptive rate scaling (You et al. 2017, with the decay inside the norm), momentum after the scaling; parameters with one dimension take plain steps without decay"
     def __init__(self,
@@ -221,7 +222,7 @@ class LARS(torch.optim.Optimizer):
                 if 'momentum_buffer' not in self.state[w]: self.state[w]['momentum_buffer'] = torch.zeros_like(w)
                 if w.device.type == 'cpu': self._alone(w, self.state[w]['momentum_buffer'], o)
                 else: there.setdefault((w.device, w.dtype, w.ndim > 1), []).append(w)
-            for kind,ws in there.items(): self._together(ws, [self.state[w]['momentum_buffer'] for w in ws], o, kind[2])
+            for ws in there.values(): self._together(ws, [self.state[w]['momentum_buffer'] for w in ws], o)
         return loss
     @staticmethod
     def _alone(w, v, o):
@@ -230,17 +231,17 @@ class LARS(torch.optim.Optimizer):
         if w.ndim > 1:
             room = torch.empty_like(parts[0][1]); decayed = lambda w, g: torch.add(g, w, alpha=o['weight_decay'], out=room[:len(w)])
             a,b = (torch.stack(l).norm() for l in zip(*[(_norm(p), _norm(decayed(p, g))) for p,g,_ in parts]))
-            scale = torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.)
+            scale = _scale(a, b, o['trust'])
         for p,g,v in parts:
             if w.ndim > 1: g = decayed(p, g).mul_(scale)
             p.sub_(v.mul_(o['momentum']).add_(g, alpha=o['lr']))
     @staticmethod
-    def _together(ws, vs, o, scaled):
+    def _together(ws, vs, o):
         "All parameters of one kind on a GPU, by operations on lists (only the scales are one each): there, asking takes longer than doing"
         gs = [w.grad for w in ws]
-        if scaled:
+        if ws[0].ndim > 1:
             gs = torch._foreach_add(gs, ws, alpha=o['weight_decay']); a,b = (torch.stack(torch._foreach_norm(l)) for l in (ws, gs))
-            torch._foreach_mul_(gs, torch.where((a > 0) & (b > 0), o['trust']*a/b, 1.).unbind())
+            torch._foreach_mul_(gs, _scale(a, b, o['trust']).unbind())
         torch._foreach_mul_(vs, o['momentum']); torch._foreach_add_(vs, gs, alpha=o['lr']); torch._foreach_sub_(ws, vs)
 
 # %% ../nbs/05_simclr.ipynb #7baa1b8f

@@ -44,6 +44,10 @@ def _with_float64(device):
     "`device` where it has float64, else the CPU"
     return device if device.type in ('cpu', 'cuda') else torch.device('cpu')
 
+def _all_finite(t):
+    "Are all numbers finite? (Their sum is sooner asked, and decides unless it leaves the range of floats)"
+    return bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all())
+
 def _sample(x, grid):
     "`x` read at `grid`, bilinear, beyond its border the last pixels"
     if x.device.type != 'mps': return F.grid_sample(x, grid, padding_mode='border', align_corners=False)
@@ -277,7 +281,7 @@ def fit(
             rec['seconds'] = time.perf_counter() - t0
             history.append(rec); bar.update(note=f"loss {rec['loss']:.3g}")
             if _call(callbacks, model, rec, history, world): break
-        if broken := [k for k,p in model.named_parameters() if p.requires_grad and not (torch.isfinite(p.sum()) or torch.isfinite(p).all())]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(broken[:3])}: its loss was finite, its gradient was not")
+        if broken := [k for k,p in model.named_parameters() if p.requires_grad and not _all_finite(p)]: raise FloatingPointError(f"the last step left numbers that are not finite in {', '.join(broken[:3])}: its loss was finite, its gradient was not")
     return history
 
 # %% ../nbs/00b_train.ipynb #81b9eb96

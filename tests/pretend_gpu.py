@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 cuda = torch.device('cuda:0')
 aten = torch.ops.aten
-waits: list[str] = []                                                                                                             # what the processor had to wait for: the GPU to be done, or a copy
-tasks: list[str] = []                                                                                                             # what the GPU was told to do
+waits: list[str] = []          # what the processor had to wait for: the GPU to be done, or a copy
+tasks: list[str] = []          # what the GPU was told to do
 ASKS = {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.masked_select, aten._unique2, aten.bincount, aten.repeat_interleave}        # what comes out depends on numbers
 MIXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index, aten.copy_, aten._to_copy}        # a GPU takes these with a CPU's tensor
 
